@@ -68,6 +68,7 @@ setup(
     ],
     extras_require={
         "s3": ["boto3>=1.43,<2"],
+        "kafka": ["confluent-kafka>=2.12,<3"],
         "kaggle": KAGGLE,
         "postgres": ["psycopg[binary]>=3.2,<4"],
         "report": REPORT,

@@ -64,7 +64,10 @@ _TRANSIENT_MESSAGES = (
     "terminating connection",
 )
 # Parts of Py4J's messages after the JVM has ended, such as by a lack of memory.
-_DEAD_JVM_MESSAGES = ("does not exist in the JVM", "Answer from Java side is empty", "Error while sending or receiving")
+_DEAD_JVM_MESSAGES = (
+    *("does not exist in the JVM", "Answer from Java side is empty", "Error while sending", "Error while receiving"),
+)
+_LOST_ANSWER = re.compile(r"An error occurred while calling \S+")  # and nothing of what Java says about it
 # S3A's message about a forbidden request: the object, and the operation on it.
 _FORBIDDEN_REQUEST = re.compile(r"AccessDeniedException: (\S+): ([^\n]*(?:S3Exception|Status Code: 403))")
 _REQUIRED_PERMISSIONS = {
@@ -125,9 +128,10 @@ def to_lakehouse_error(error: BaseException, verbose: bool = False) -> Lakehouse
             " command again",
         )
     if _is_environment_failure(error):
+        message = _environment_line(error)
         return InfrastructureError(
-            first_line(error),
-            kept=None if isinstance(error, OSError) else without_values(first_line(error)),  # it quotes a path only
+            message,
+            kept=None if isinstance(error, OSError) else without_values(message),  # it quotes a path only
             expected="enough disk space, memory, permissions and connections",
             next_step="run the same command again",
         )
@@ -168,7 +172,10 @@ def _is_of_dead_jvm(error: BaseException) -> bool:
     if isinstance(error, ConnectionError):  # of a socket of Py4J, and not of a server or a store
         frames = traceback.walk_tb(error.__traceback__)
         return any(frame.f_globals.get("__name__", "").startswith("py4j.") for frame, _ in frames)
-    return type(error).__module__ == "py4j.protocol" and any(part in str(error) for part in _DEAD_JVM_MESSAGES)
+    if type(error).__module__ != "py4j.protocol":
+        return False
+    text = str(error)
+    return any(part in text for part in _DEAD_JVM_MESSAGES) or _LOST_ANSWER.fullmatch(text) is not None
 
 
 def _is_environment_failure(error: BaseException) -> bool:
@@ -178,6 +185,16 @@ def _is_environment_failure(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(
         message in text for message in (*_ENVIRONMENT_MESSAGES, *_TRANSIENT_MESSAGES)
     )
+
+
+def _environment_line(error: BaseException) -> str:
+    """Return the message of a failure of the environment, with the Java cause if that alone names what failed."""
+    message = first_line(error)
+    if isinstance(error, OSError) or any(part in message for part in _ENVIRONMENT_MESSAGES):
+        return message
+    causes = [line for line in _full_text(error).splitlines() if any(part in line for part in _ENVIRONMENT_MESSAGES)]
+    cause = visible(causes[0].strip().removeprefix("Caused by: "), _MAX_LINE_CHARS) if causes else ""
+    return f"{message}: {cause}" if cause else message
 
 
 def is_transient(error: BaseException) -> bool:

@@ -17,15 +17,12 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
-from typing import Any, Literal, TextIO, cast
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
 from urllib.parse import quote, quote_plus, unquote
 
-import structlog
 from pydantic import SecretStr
-from stamina.instrumentation import RetryDetails
-from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from lakehouse.config import Pipeline, yaml_source
 from lakehouse.error_mapping import first_line, without_values
@@ -33,8 +30,15 @@ from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.retry import report_retries
 from lakehouse.text import CUT, escape_json, visible, visible_lines
 
+if TYPE_CHECKING:
+    from stamina.instrumentation import RetryDetails
+    from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+    Log = FilteringBoundLogger
+else:
+    Log = Any
+
 LogFormat = Literal["text", "json"]
-Log = FilteringBoundLogger
 
 MASK = "***"
 # DBPASS and GH_PAT are secrets; PASSENGERS, PATH and KEYS are none.
@@ -148,17 +152,41 @@ def create_logger(log_format: LogFormat = "text", level: int | None = None, stre
     """
     is_json = log_format == "json"
     default_level = logging.INFO if is_json else logging.WARNING
-    log: Log = structlog.wrap_logger(
-        structlog.PrintLogger(stream or cast(TextIO, _CurrentStderr())),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _redact_event,
-            _render_json if is_json else _render_line,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(default_level if level is None else level),
-    )
-    return log
+
+    def create() -> Log:
+        import structlog
+
+        log: Log = structlog.wrap_logger(
+            structlog.PrintLogger(stream or cast(TextIO, _CurrentStderr())),
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                _redact_event,
+                _render_json if is_json else _render_line,
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger(default_level if level is None else level),
+        )
+        return log
+
+    return cast(Log, _LazyLog(create))
+
+
+class _LazyLog:
+    """Creates a logger when it writes: structlog imports asyncio and pygments, which takes as long as `status`."""
+
+    def __init__(self, create: Callable[[], Log]) -> None:
+        self._create = create
+
+    @cached_property
+    def _log(self) -> Log:
+        return self._create()
+
+    def bind(self, **values: Any) -> Any:
+        """Return a logger whose events have these values, too; it is created at its first use as well."""
+        return _LazyLog(lambda: self._log.bind(**values))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
 
 
 def log_retries(log: Log) -> None:
@@ -200,11 +228,8 @@ def _render_line(_: WrappedLogger, __: str, event: EventDict) -> str:
     return f"{time}Z  {message}  {short}".rstrip() + long
 
 
-_to_json = structlog.processors.JSONRenderer(ensure_ascii=False)
-
-
-def _render_json(logger: WrappedLogger, name: str, event: EventDict) -> str:
-    return escape_json(str(_to_json(logger, name, event)))
+def _render_json(_: WrappedLogger, __: str, event: EventDict) -> str:
+    return escape_json(json.dumps(event, ensure_ascii=False))
 
 
 def _text_values(name: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
-
-import stamina
-from stamina.instrumentation import RetryDetails, set_on_retry_hooks
+from typing import TYPE_CHECKING, TypeVar
 
 from lakehouse.errors import InfrastructureError
+
+if TYPE_CHECKING:
+    from stamina.instrumentation import RetryDetails
 
 ATTEMPTS = 6
 MAX_WAIT_SECONDS = 300.0  # the longest wait that a server may ask for
@@ -85,6 +85,9 @@ def with_retries(
     Raises:
         Exception: The error of the last attempt.
     """
+    import stamina  # takes long, and most commands that only look at a lake retry nothing
+    from stamina.instrumentation import set_on_retry_hooks
+
     # stamina's default hook writes the error's repr to stdout if structlog is installed; stdout is for results only.
     set_on_retry_hooks([_report_retry])
     caller = stamina.RetryingCaller(
@@ -100,7 +103,6 @@ def with_retries(
 def report_retries(on_retry: Callable[[RetryDetails], None]) -> None:
     """Have `on_retry` receive every retry from now on, except those of a source, which are printed to stderr."""
     _listeners[:] = [on_retry]
-    set_on_retry_hooks([_report_retry])
 
 
 _listeners: list[Callable[[RetryDetails], None]] = []

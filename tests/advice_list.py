@@ -13,6 +13,8 @@ _TABLES = "tests/lake/test_advice.py::test_following_the_advice_about_tables_end
 # By module and text, with {} for what is filled in: the test that provokes the message, does what it says, and succeeds.
 COVERED: dict[str, str] = {
     "ingest/decide.py: to take all of them again from landing: lakehouse ingest {} {} --full-refresh": "tests/systems/test_feed.py::test_a_change_that_old_events_do_not_fit_is_refused_with_the_command",
+    "ingest/feed_correction.py: correct `sequence`; the next run takes the batch again": "tests/systems/test_feed.py::test_a_snapshot_that_cannot_correct_a_feed_is_refused_and_taken_after_the_advice",
+    "ingest/feed_correction.py: correct the file in its folder of the source; then lakehouse approve {} {} {}": "tests/systems/test_feed.py::test_a_snapshot_that_cannot_correct_a_feed_is_refused_and_taken_after_the_advice",
     "bronze/fold.py: if all landed snapshots are there: lakehouse ingest PIPELINE {} --full-refresh": "tests/lake/retention/test_expire.py::test_a_history_keeps_its_change_sets_and_cannot_be_built_without_them",
     "cli/app.py: lakehouse init --help": "tests/unit/test_advice.py::test_a_wrong_command_line_names_the_help_that_exists",
     "config/load.py: lakehouse validate {}": _UNIT,
@@ -60,7 +62,6 @@ COVERED: dict[str, str] = {
     "ingest/readers/parquet_reader.py: correct the source, or the table's `names` if the source's columns were renamed": _DATA,
     "models/failure.py: correct the SQL; then `lakehouse run PIPELINE` computes the model": _DATA,
     "ingest/reset.py: restore these files, and remove `expired` from their manifests; or keep the feed's settings": _CHANGES,
-    "forget/forget.py: remove the events from the landed files, then lakehouse ingest {} {} --full-refresh": _CHANGES,
     "lake/feed_events.py: use try_cast and the like in them": _CHANGES,
     "config/load.py: lakehouse init SOURCE {}, to write one for a folder of files": "tests/unit/test_advice.py::test_a_folder_without_a_pipeline_gets_one_from_the_command_of_the_message",
     "ingest/readers/csv_reader.py: correct `sep` in the table's `options`, or set `maxColumns` there": _DATA,
@@ -83,6 +84,9 @@ COVERED: dict[str, str] = {
     "ingest/replay.py: deliver a correction as a new snapshot with its own time; `retention: {landing: ...}` sets how long files are kept": _CHANGES,
     "storage/row_sizes.py: look at the file: its line ends may be missing; and large documents belong in files of their own": _DATA,
     "storage/row_sizes.py: have the source deliver it again, with a time of its own": _DATA,
+    "lake/forgotten_keys.py: set `keys` of the table as it was": "tests/lake/ingest/test_no_keys.py::test_keys_all_can_be_switched_on_and_off",
+    "failpoints.py: unset {}: it is for tests, and breaks commands off": "tests/unit/test_failpoints.py::test_a_command_with_a_wrong_setting_ends_with_2_and_does_nothing",
+    "ingest/rebuild.py: undo the change in pipeline.yml": "tests/lake/ingest/test_no_keys.py::test_keys_all_can_be_switched_on_and_off",
 }
 _BY_REASON: dict[str, tuple[str, ...]] = {
     "needs Kafka Connect: tests/live/publish/kafka_connect": (
@@ -91,6 +95,7 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "publish/kafka_connect/compact.py: lakehouse verify {}, which waits for the sink; then this command again",
         "publish/kafka_connect/compact.py: set them: docs/guide/kafka.md",
         "publish/kafka_connect/connectors.py: lakehouse connect status {}",
+        "publish/kafka_connect/connectors.py: in psql, as the owner of the tables: {} then lakehouse connect apply again",
         "publish/kafka_connect/connectors.py: remove it, and change the secret if anybody has seen the file",
         "publish/kafka_connect/json_lines.py: start again with another prefix: docs/guide/kafka.md",
         "publish/kafka_connect/rest.py: run the same command again",
@@ -140,6 +145,7 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "inspect/cut_case.py: lakehouse test {} --cut {} {}",
         "inspect/query.py: lakehouse status {}, which lists them",
         "inspect/query.py: the same command with --out {}",
+        "inspect/why/between.py: lakehouse show {} {} --at {}",
         "inspect/why/find_row.py: lakehouse show {} {}",
         "inspect/why/find_row.py: lakehouse show {} {}, which shows keys",
         "inspect/why/find_row.py: see how keys are written: lakehouse show {} {}",
@@ -155,11 +161,20 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "inspect/query.py: run it again",
     ),
     "asks to install an extra of setup.py": (
+        "extract/kafka/topics.py: pip install 'lakehouse[kafka]'",
         "extract/kaggle/client.py: pip install 'lakehouse[kaggle]'",
         "extract/postgres/source.py: pip install 'lakehouse[postgres]'",
         "report/__init__.py: pip install 'lakehouse[report]'",
         "runner/publishing.py: pip install 'lakehouse[postgres]'",
         "storage/s3/request.py: pip install 'lakehouse[s3]'",
+    ),
+    "needs a broker: tests/live/extract/test_kafka.py": (
+        "extract/kafka/source.py: write `lost: skip` in source to go on with the messages that are there",
+        "extract/kafka/source.py: write the topic as JSON (JsonConverter)",
+        "extract/kafka/topics.py: correct `file`, or create the topic",
+        "extract/kafka/topics.py: correct source.options",
+        "extract/kafka/topics.py: correct source.options, or grant READ and DESCRIBE on the topic",
+        "extract/kafka/topics.py: run the same command again later; nothing has landed",
     ),
     "needs a server: tests/live/extract/test_postgres.py": (
         "extract/postgres/queries.py: correct `file`",
@@ -196,6 +211,7 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "error_mapping.py: look for OutOfMemoryError above; give Spark more memory (spark.driver.memory), then run the same command again",
         "error_mapping.py: have the permission granted, or use other credentials",
         "error_mapping.py: run the same command again",
+        "storage/delta_damage.py: run the same command again",
         "propose/proposal.py: set TMPDIR to a folder with enough disk space, about as much as the files have",
         "runner/schedule.py: nothing, the next round continues; if it happens again, look for the kernel's OOM killer",
         "storage/lock.py: look at process {}; end it if it hangs",

@@ -119,7 +119,7 @@ class Table:
                 if row.is_missing:
                     operations[key] = "R"
         done = set(operations.values())
-        if contents == self.last and "D" not in done:  # equal bytes, and nothing expires
+        if contents == self.last and not unreadable and "D" not in done:  # equal bytes, and nothing expires
             self.rows = after
             return Taken("unchanged", missing=self._missing)
         if unreadable and done & {"D", "M"} and not approved:

@@ -237,3 +237,55 @@ class Timeline:
             rows[-1] = replace(rows[-1], end=cdc.time)
         if change.operation != "D":
             rows.append(HistoryRow(change.key, change.content, cdc))
+
+
+# --- rows without a key ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CountedDiff:
+    """The changes of a snapshot of a table without a key.
+
+    Attributes:
+        changes: The rows that differ in their count: the row, the operation, and the count after it (D: before it).
+        counts: The counts of its ledger row that are not zero.
+        fewer: The number of rows that stay with a lower count.
+    """
+
+    changes: list[tuple[Content, str, int]]
+    counts: Counter[str]
+    fewer: int
+
+    @property
+    def is_held(self) -> bool:
+        """Return whether it is held without guards: a row that cannot be read could be any that is gone."""
+        return bool(self.counts["quarantined"] and (self.counts["deleted"] or self.fewer))
+
+
+def count_changes(previous: Counter[Content], rows: Sequence[Content | None]) -> CountedDiff:
+    """Compare a snapshot of rows without a key with the multiset before it.
+
+    Args:
+        previous: The rows before, each with its count.
+        rows: The rows of the snapshot; None: one that cannot be read.
+    """
+    now = Counter(row for row in rows if row is not None)
+    counts = Counter(rows_read=len(rows), quarantined=rows.count(None), duplicates=now.total() - len(now))
+    changes: list[tuple[Content, str, int]] = []
+    fewer = 0
+    for row, count in now.items():
+        operation = "I" if row not in previous else "=" if previous[row] == count else "U"
+        counts[{"I": "inserted", "U": "updated", "=": "unchanged"}[operation]] += 1
+        fewer += operation == "U" and count < previous[row]
+        changes += [(row, operation, count)] if operation != "=" else []
+    deleted = [(row, "D", count) for row, count in previous.items() if row not in now]
+    counts["deleted"] = len(deleted)
+    return CountedDiff([*changes, *deleted], +counts, fewer)
+
+
+def apply_counts(previous: Counter[Content], found: CountedDiff) -> Counter[Content]:
+    """Return the multiset after a change set."""
+    rows = Counter(previous)
+    for row, operation, count in found.changes:
+        rows[row] = 0 if operation == "D" else count
+    return +rows

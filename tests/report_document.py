@@ -109,6 +109,7 @@ def _table_status(table: str, **changed: Any) -> Document:
         "overdue_seconds": 0,
         "missing": None,
         "missing_since": None,
+        "drift": None,
         "note": None,
         "changed_in_source": [],
         **changed,
@@ -217,4 +218,15 @@ def _cube() -> Document:
             by | {"adds": True, "series": by_kind[::2], "bars": []},
         ],
         "table": {"columns": [{"name": name, "kind": kind} for name, kind in names], "rows": rows},
+        "explained": [_explained("gold.cubo", {"dia": DAYS[-1]}, [_explained("silver.vendas", {"id": IMAGE})])],
+    }
+
+
+def _explained(table: str, key: Document, inputs: list[Document] | None = None) -> Document:
+    landed = {"snapshot_time": "2025-10-04T09:56:45Z", "file": f"lake/landing/{SCRIPT}", "line": 1234}
+    nothing = dict.fromkeys(landed)
+    return {
+        **{"table": table, "key": key, "row": key | {"nome": SCRIPT, "valor": "1.50"}, "inputs": inputs or []},
+        **(nothing if inputs else landed),
+        **{"changed": None if inputs else {"nome": [None, SCRIPT]}, "more": {"silver.vendas": 12} if inputs else {}},
     }

@@ -19,6 +19,8 @@ from pyspark.sql import types as T
 from lakehouse.bronze import apply_feed, backlog, feed_rules, fold, missing_keys, scd2
 from lakehouse.bronze.read import live_rows
 from lakehouse.config import Table
+from lakehouse.config.row_keys import ROW_COUNT, ROW_ID
+from lakehouse.failpoints import failpoint
 from lakehouse.lake import change_sets, delta, feed_events, small_tables
 from lakehouse.lake.cdc import CHANGED_COLUMNS, MISSING_SINCE, REPAIR_REASON_KEY, REPLAYS_KEY, SEQUENCES_KEY
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
@@ -87,7 +89,9 @@ def refresh(table: TableRef, history: LedgerHistory, snapshot_bytes: int, full_r
         return _repair(table, history, snapshot_bytes, "asked for", replace=True)
     if delta.exists(table.spark, table.bronze):  # models may name a new column before a snapshot has it
         missing = [change_sets.MISSING_FIELD] if table.config.grace else []
-        delta.add_new_columns(table.spark, table.bronze, T.StructType([*table.schema, *missing]))
+        # A table that gets `keys: all` is rebuilt: no row that it has could get a value of those columns in place.
+        declared = [field for field in table.schema if field.name not in (ROW_ID, ROW_COUNT)]
+        delta.add_new_columns(table.spark, table.bronze, T.StructType([*declared, *missing]))
     if is_current(delta.current_version(table.spark, table.bronze), table.config, history):
         return BronzeResult()
     if snapshot_bytes < table.tuning.stream_from_bytes:
@@ -99,6 +103,7 @@ def refresh(table: TableRef, history: LedgerHistory, snapshot_bytes: int, full_r
         try:
             batch_table = table.with_spark(isolated_session(batch.sparkSession, snapshot_bytes))
             results.append(apply_pending(batch_table, history, snapshot_bytes))
+            failpoint("before_checkpoint", table.name)
         except Exception as error:
             failures.append(error)
             raise
@@ -193,7 +198,12 @@ def apply_pending(table: TableRef, history: LedgerHistory, snapshot_bytes: int) 
         for entry in group:
             before = [each for each in accepted if (each.sequence or 0) < (entry.sequence or 0)]
             progress = _commit_progress(table.config, entry.sequence or 0, history)
-            written = _apply_change_set(table, before, entry, is_large, progress)
+            failpoint("before_bronze", table.name)
+            if table.config.feed:
+                written = _apply_batch(table, before, entry, is_large, progress, history)
+            else:
+                written = _apply_change_set(table, entry, is_large, progress)
+            failpoint("after_bronze", table.name)
             result = result.plus(written, entry.sequence or 0)
     return replace(result, sequence=max(result.sequence, accepted[-1].sequence or 0))
 
@@ -266,12 +276,20 @@ def _target(table: TableRef, is_large: bool, replace: bool = False) -> MergeTarg
     return MergeTarget(table.spark, table.bronze, keys, is_large, lambda: replace, tuning=tuning, temp_root=temp_root)
 
 
-def _apply_change_set(
-    table: TableRef, before: list[LedgerEntry], entry: LedgerEntry, is_large: bool, progress: dict[str, Any]
+def _apply_batch(
+    table: TableRef,
+    before: list[LedgerEntry],
+    entry: LedgerEntry,
+    is_large: bool,
+    progress: dict[str, Any],
+    history: LedgerHistory,
 ) -> WriteResult:
-    if table.config.feed:
-        with feed_events.conditions_computed(table.lake.spark_path(entry.path or "")):
-            return apply_feed.apply_batch(table, before, entry, _target(table, is_large), progress)
+    is_replacement = entry.snapshot_time in history.replaced_times
+    with feed_events.conditions_computed(table.lake.spark_path(entry.path or "")):
+        return apply_feed.apply_batch(table, before, entry, is_replacement, _target(table, is_large), progress)
+
+
+def _apply_change_set(table: TableRef, entry: LedgerEntry, is_large: bool, progress: dict[str, Any]) -> WriteResult:
     if table.config.scd == 1 and (written := _apply_in_driver(table, entry, is_large, progress)):
         return written
     changes, erased = change_sets.read_complete(table, entry)
@@ -347,6 +365,7 @@ def _repair(
         if MISSING_SINCE not in wanted.columns and _has_missing_since(table):  # no change set was made by its rules
             wanted = wanted.withColumn(MISSING_SINCE, F.lit(None).cast("timestamp"))
         written = merge_to_match(target, wanted, marked)
+    failpoint("after_repair", table.name)
     if not written.committed:
         delta.record_progress(table.spark, table.bronze, progress)
     return BronzeResult().plus(written, sequence, reason)

@@ -9,59 +9,89 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.bronze import feed, feed_difference, feed_rules, scd2
+from lakehouse.bronze import feed, feed_difference, scd2
 from lakehouse.bronze.read import schema_mismatches, stored_rows
+from lakehouse.config import Table
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.lake import delta, feed_events
 from lakehouse.lake.cached_rows import CachedRows
+from lakehouse.lake.cdc import DELETE
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.lake.merge import ACTION, MergeTarget, WriteResult, merge_changes, merge_computed, merge_to_match
 from lakehouse.lake.table_ref import TableRef, bronze_schema
 
 
+class Batch(NamedTuple):
+    """A batch: its sequence in the ledger, and its time."""
+
+    sequence: int
+    time: datetime
+
+
 def compare_batch(
     table: TableRef,
     before: list[LedgerEntry],
-    batch: DataFrame,
-    sequence: int,
-    time: datetime,
+    events: DataFrame,
+    batch: Batch,
     current: DataFrame | None = None,
+    is_corrected: bool = False,
+    all_keys: bool = False,
 ) -> DataFrame:
     """Return the changes of a batch in bronze (`feed_difference.compare`).
 
     Args:
         table: The table, whose bronze is at the last batch before this one.
         before: The ledger rows of the batches before it.
-        batch: The accepted events of the batch, with their kind.
-        sequence: The batch's sequence.
-        time: The batch's time.
+        events: The accepted events of the batch, with their kind.
+        batch: The batch.
         current: The rows of bronze before the batch; None: those of bronze.
+        is_corrected: Whether a snapshot beside the events is among them.
+        all_keys: Whether to compare all keys: the batch replaces another one, whose keys it need not have.
     """
     config = table.config
     stored = stored_rows(table) if current is None else current
-    all_events = feed_events.read(table, before).unionByName(batch) if before else batch
-    truncated = None
-    if feed_rules.has_truncates(config):
-        truncated = feed.truncates(all_events, config)
-    if before:
-        keys = feed.keys_of(batch, config)
+    earlier = feed_events.read(table, before) if before else None
+    all_events = earlier.unionByName(events) if earlier is not None else events
+    has_marks = is_corrected or feed_events.has_marks(before)
+    truncated, marked = feed.of_all_keys(all_events, config, has_marks)
+    if earlier is not None and not all_keys:
+        keys = feed.keys_of(events, config)
         if truncated is not None:
-            keys = keys.unionByName(feed.truncated_keys(batch, stored, config)).distinct()
-        all_events = all_events.join(keys, on=list(config.keys), how="left_semi")
+            keys = keys.unionByName(feed.truncated_keys(events, stored, config)).distinct()
+        all_events = earlier.join(keys, on=list(config.keys), how="left_semi").unionByName(events)
         stored = stored.join(keys, on=list(config.keys), how="left_semi")
-    wanted = feed.fold(all_events, truncated, config)
-    of_batch = (F.lit(sequence).cast("bigint"), F.lit(time).cast("timestamp"))
+    wanted = feed.fold(all_events, truncated, marked, config)
+    of_batch = (F.lit(batch.sequence).cast("bigint"), F.lit(batch.time).cast("timestamp"))
     return feed_difference.compare(stored, wanted, config, scd2.row_keys(config), of_batch)
 
 
+def rows_after(stored: DataFrame, compared: DataFrame, config: Table) -> DataFrame:
+    """Return the rows of bronze after some changes; of a table without a history.
+
+    Args:
+        stored: The rows before.
+        compared: The result of `compare_batch`.
+        config: The table's configuration.
+    """
+    keys, columns = [*map(quote_identifier, config.keys)], [*map(quote_identifier, bronze_schema(config).names)]
+    others = stored.select(*columns).join(compared.select(*keys), on=list(config.keys), how="left_anti")
+    remaining = compared.where(~F.col(ACTION).eqNullSafe(DELETE))
+    return others.select(*columns).unionByName(remaining.select(*columns))
+
+
 def apply_batch(
-    table: TableRef, before: list[LedgerEntry], entry: LedgerEntry, target: MergeTarget, progress: Mapping[str, Any]
+    table: TableRef,
+    before: list[LedgerEntry],
+    entry: LedgerEntry,
+    is_replacement: bool,
+    target: MergeTarget,
+    progress: Mapping[str, Any],
 ) -> WriteResult:
     """Write the changes of a batch to bronze.
 
@@ -69,15 +99,19 @@ def apply_batch(
         table: The table, whose bronze is at the last batch before this one.
         before: The ledger rows of the batches before it.
         entry: The ledger row of the batch.
+        is_replacement: Whether it replaces a batch of the same time.
         target: Bronze.
         progress: The metadata of the commit.
 
     Raises:
         InfrastructureError: The batch does not have the events that the ledger reports.
     """
+    feed_events.prepare_for(table, [*before, entry])
     feed_events.require_complete(table, [entry])
-    batch = feed_events.read(table, [entry])
-    compared = compare_batch(table, before, batch, entry.sequence or 0, entry.snapshot_time)
+    events, batch = feed_events.read(table, [entry]), Batch(entry.sequence or 0, entry.snapshot_time)
+    compared = compare_batch(
+        table, before, events, batch, is_corrected=feed_events.has_marks([entry]), all_keys=is_replacement
+    )
     if not delta.exists(table.spark, table.bronze):
         return merge_to_match(target, compared.select(*_columns(table)), progress)
     written = _write(table, compared, target, progress, entry.changed_rows <= table.tuning.local_rows)
@@ -101,6 +135,7 @@ def repair(
         InfrastructureError: A batch does not have the events that the ledger reports.
         ConfigError: The columns of bronze do not fit.
     """
+    feed_events.prepare_for(table, entries)
     feed_events.require_complete(table, entries)
     wanted = feed.fold_batches(table, entries)
     if not delta.exists(table.spark, table.bronze) or schema_mismatches(table):

@@ -19,12 +19,23 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from lakehouse.bronze import feed_rules
+from lakehouse.bronze import feed_corrections, feed_rules
+from lakehouse.bronze.feed_sequence import sequence
 from lakehouse.config import FEED_SEQUENCE, Feed, Table
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.lake import feed_events
 from lakehouse.lake.cdc import END_AT, INSERT, START_AT, UPDATE
-from lakehouse.lake.feed_events import BATCH, DELETE, KIND, NEWEST, TIME, TRUNCATE, UPSERT
+from lakehouse.lake.feed_events import (
+    ABOUT_ALL_KEYS,
+    BATCH,
+    DELETE,
+    IS_CORRECTION,
+    KIND,
+    NEWEST,
+    TIME,
+    TRUNCATE,
+    UPSERT,
+)
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.lake.table_ref import TableRef, bronze_schema
 from lakehouse.schema.table_schema import stored_schema
@@ -38,17 +49,6 @@ _RANK, _SEGMENT, _WINDOW, _FIRST, _OPENS = (
     "_feed_is_first",
     "_feed_opens",
 )
-
-
-def sequence(table: Table) -> Column:
-    """Return the sequence of an event: the value of its column, or a struct of several.
-
-    Args:
-        table: The table's configuration.
-    """
-    names = feed_rules.feed_of(table).sequence_by
-    columns = [F.col(quote_identifier(name)).alias(name) for name in names]
-    return columns[0] if len(columns) == 1 else F.struct(*columns)
 
 
 def truncates(events: DataFrame, table: Table) -> DataFrame:
@@ -69,7 +69,7 @@ def keys_of(events: DataFrame, table: Table) -> DataFrame:
         events: Events with their kind.
         table: The table's configuration.
     """
-    return events.where(F.col(KIND) != TRUNCATE).select(*map(quote_identifier, table.keys)).distinct()
+    return events.where(~F.col(KIND).isin(*ABOUT_ALL_KEYS)).select(*map(quote_identifier, table.keys)).distinct()
 
 
 def truncated_keys(batch: DataFrame, current: DataFrame, table: Table) -> DataFrame:
@@ -99,22 +99,38 @@ def fold_batches(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:
         InfrastructureError: The events of a batch are not there.
     """
     all_events = feed_events.read(table, entries)
-    truncated = truncates(all_events, table.config) if feed_rules.has_truncates(table.config) else None
-    return fold(all_events, truncated, table.config)
+    of_all = of_all_keys(all_events, table.config, feed_events.has_marks(entries))
+    return fold(all_events, *of_all, table.config)
 
 
-def fold(events: DataFrame, truncated: DataFrame | None, table: Table) -> DataFrame:
+def of_all_keys(events: DataFrame, table: Table, has_marks: bool) -> tuple[DataFrame | None, DataFrame | None]:
+    """Return what is about all keys: the truncates, and the marks of snapshots; None: the feed cannot have any.
+
+    Args:
+        events: All accepted events, with their kind.
+        table: The table's configuration.
+        has_marks: Whether snapshots are among them.
+    """
+    marked = feed_corrections.marks(events, table) if has_marks else None
+    if not feed_events.can_truncate(table):
+        return None, marked
+    return truncates(feed_corrections.without_late(events, marked, table), table), marked
+
+
+def fold(events: DataFrame, truncated: DataFrame | None, marked: DataFrame | None, table: Table) -> DataFrame:
     """Return the rows that bronze has to have for the keys of some events.
 
     Args:
         events: All accepted events of these keys, with their kind.
         truncated: The sequences of all truncates; None: there are none.
+        marked: The marks of all snapshots beside the feed; None: there are none.
         table: The table's configuration.
 
     Returns:
         The columns of bronze; `_cdc_*` are those of the event that a row, or a window, begins with.
     """
-    distinct = _distinct_events(events.where(F.col(KIND) != TRUNCATE), table)
+    of_keys = events.where(~F.col(KIND).isin(*ABOUT_ALL_KEYS))
+    distinct = _distinct_events(feed_corrections.without_superseded(of_keys, marked, table), table)
     rows = _current_rows(distinct, truncated, table) if table.scd == 1 else _history(distinct, truncated, table)
     return rows.select(*_quoted(bronze_schema(table).names))
 
@@ -165,10 +181,12 @@ def _is_dead(newest_first: Any, feed: Feed) -> Column:
     last_batch = F.max(F.when(is_delete, F.col(_LAST_BATCH))).over(above)
     if feed.tombstones is None:
         return last_batch.isNotNull()
+    # A snapshot changes nothing of a key that was deleted after it, however long ago that came.
+    is_known = F.col(IS_CORRECTION) & last_batch.isNotNull()
     last_time = F.max(F.when(is_delete, F.unix_micros(_LAST_TIME))).over(above)
     remembered_since = F.unix_micros(NEWEST) - F.lit(feed.tombstones // timedelta(microseconds=1)).cast("bigint")
     # A delete that came with the event, or after it, always counts.
-    return F.coalesce((last_batch >= F.col(BATCH)) | (last_time >= remembered_since), F.lit(False))
+    return is_known | F.coalesce((last_batch >= F.col(BATCH)) | (last_time >= remembered_since), F.lit(False))
 
 
 # --- scd 2 ------------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def acceptance_rule(table: Table) -> dict[str, Any]:
     """
     feed = feed_of(table)
     return {
-        "keys": sorted(table.keys),
+        "keys": sorted(table.key_paths),
         "sequence_by": feed.sequence_by,
         "truncate_when": feed.truncate_when,
         "latest_by": table.updated_at if table.duplicates == "latest" else None,
@@ -61,15 +61,6 @@ def event_identity(table: Table) -> list[str]:
         table: The table's configuration.
     """
     return [*table.keys, *feed_of(table).sequence_by]
-
-
-def has_truncates(table: Table) -> bool:
-    """Return whether a feed can have truncates.
-
-    Args:
-        table: The table's configuration.
-    """
-    return feed_of(table).truncate_when is not None
 
 
 def tracked_columns(table: Table) -> list[str]:

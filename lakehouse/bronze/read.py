@@ -240,4 +240,4 @@ def schema_mismatches(table: TableRef) -> list[str]:
     scd_changed = [f"scd: {scd} is now {table.config.scd}"] if scd != table.config.scd else []
     compared = T.StructType([field for field in found if field.name not in own | {*table.config.pii}])
     declared = T.StructType([field for field in bronze_schema(table.config) if field.name not in own])
-    return scd_changed + mismatch.schema_mismatches(compared, declared)
+    return scd_changed + mismatch.table_mismatches(compared, declared, table.config)

@@ -10,6 +10,23 @@ snapshot_diff.py   prints that of `diff`
 console.py         writes to stdout and stderr
 """
 
-from lakehouse.cli.app import main
+from __future__ import annotations
 
-__all__ = ["main"]
+import gc
+
+_OBJECTS_BETWEEN_COLLECTIONS = 200_000  # Python's default, 700, collects some hundred times while modules are imported
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line, and return its exit code.
+
+    Args:
+        argv: The arguments; None: those of the process, which ends after the command.
+    """
+    if argv is None:
+        gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 30, 30)
+    from lakehouse.cli import app
+
+    if argv is None:
+        gc.freeze()  # no search goes through these modules again, also not the one at the end of the process
+    return app.main(argv)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from lakehouse import __version__, config, logs
+from lakehouse import __version__, config, failpoints, logs
 from lakehouse.cli import explanation, lake, render, snapshot_diff, verbs
 from lakehouse.cli.parameters import (
     At,
@@ -82,6 +82,8 @@ def _run_command(arguments: list[str], log: logs.LogFormat) -> int:
     as_json = "--json" in arguments
     bug_files.set_current(None)
     try:
+        if setting := failpoints.activate_from_environment():
+            render.warning(f"{failpoints.VARIABLE}={setting}: this command is broken off on purpose")
         code = app(args=arguments, prog_name="lakehouse", standalone_mode=False)
         return int(code or 0)
     except typer.Exit as done:
@@ -244,6 +246,15 @@ def init(
     return ExitCode.OK
 
 
+def _run_stage(
+    stage: str, pipeline: str, names: Iterable[str] | None, log: logs.LogFormat, as_json: bool, **options: Any
+) -> int:
+    """Run one stage of a pipeline; the layer of a model may be left out in the stage of its layer."""
+    prefix = f"{stage}." if stage in MODEL_LAYERS else ""
+    full_names = [name if "." in name else prefix + name for name in names or ()]
+    return _run_stages(_open_run(pipeline, full_names, log, **options), (stage,), as_json, log)
+
+
 def _add_stage_command(stage: str, help_text: str) -> None:
     def command(
         pipeline: Pipeline,
@@ -253,10 +264,7 @@ def _add_stage_command(stage: str, help_text: str) -> None:
         as_json: Json = False,
         verbose: Verbose = False,
     ) -> int:
-        prefix = f"{stage}." if stage in MODEL_LAYERS else ""  # a model's layer may be left out
-        full_names = [name if "." in name else prefix + name for name in names or ()]
-        opened = _open_run(pipeline, full_names, log, full_refresh=full_refresh, verbose=verbose)
-        return _run_stages(opened, (stage,), as_json, log)
+        return _run_stage(stage, pipeline, names, log, as_json, verbose=verbose, full_refresh=full_refresh)
 
     app.command(stage, help=help_text)(command)
 
@@ -272,9 +280,8 @@ def extract(
     verbose: Verbose = False,
 ) -> int:
     """Land the source's new snapshots, as received."""
-    time = _parse_time(snapshot_time)
-    opened = _open_run(pipeline, names, log, snapshot_time=time, rewritten=rewritten, verbose=verbose)
-    return _run_stages(opened, ("extract",), as_json, log)
+    options = {"snapshot_time": _parse_time(snapshot_time), "rewritten": rewritten, "verbose": verbose}
+    return _run_stage("extract", pipeline, names, log, as_json, **options)
 
 
 @app.command()
@@ -290,9 +297,8 @@ def ingest(
     """Compare each landed snapshot with bronze, and write the changes as a change set."""
     if replay_from and not full_refresh:
         raise ConfigError("--from without --full-refresh", expected="both: --from limits the full refresh")
-    time = paths.parse_time(replay_from) if replay_from else None
-    opened = _open_run(pipeline, names, log, full_refresh=full_refresh, replay_from=time, verbose=verbose)
-    return _run_stages(opened, ("ingest",), as_json, log)
+    options = {"full_refresh": full_refresh, "replay_from": _parse_time(replay_from), "verbose": verbose}
+    return _run_stage("ingest", pipeline, names, log, as_json, **options)
 
 
 _add_stage_command(
@@ -396,7 +402,7 @@ def history(pipeline: Pipeline, table: Table, as_json: Json = False, verbose: Ve
     """Show every decision about a table's snapshots, oldest first."""
     from lakehouse.inspect import status as inspect_status
 
-    opened = context.open_run(pipeline, [table], verbose=verbose)
+    opened = context.open_run(pipeline, [table], checks_models=False, verbose=verbose)
     name = inspect_status.single_table(opened)
     with show_progress(opened, "history"):
         document = inspect_status.history(opened, name)
@@ -418,7 +424,7 @@ def quarantine(
     """Show for which reasons rows of a table or model wait to be corrected, and the newest rows."""
     from lakehouse.inspect import status as inspect_status
 
-    opened = context.open_run(pipeline, [table], verbose=verbose)
+    opened = context.open_run(pipeline, [table], checks_models=False, verbose=verbose)
     name = inspect_status.single_table(opened, allow_model=True)
     with show_progress(opened, "quarantine"):
         document = inspect_status.quarantined_rows(opened, name, limit if limit is not None or as_json else 20)
@@ -443,7 +449,7 @@ def show(
     verbose: Verbose = False,
 ) -> int:
     """Show the counts and the first rows of a table or model."""
-    opened = context.open_run(pipeline, verbose=verbose)
+    opened = context.open_run(pipeline, checks_models=False, verbose=verbose)
     from lakehouse.inspect import query
 
     with show_progress(opened, "show"):
@@ -467,7 +473,7 @@ def sql(
     verbose: Verbose = False,
 ) -> int:
     """Run a SELECT over the tables of the lake, such as bronze.clientes or gold.churn; nothing is changed."""
-    opened = context.open_run(pipeline, verbose=verbose)
+    opened = context.open_run(pipeline, checks_models=False, verbose=verbose)
     from lakehouse.inspect import query as queries
 
     text = sys.stdin.read() if query == "-" else query
@@ -499,8 +505,17 @@ def why(
         str | None, typer.Argument(metavar="[COLUMN]", help="Only what this column is computed from.")
     ] = None,
     limit: Annotated[
-        int, typer.Option("--limit", min=1, metavar="N", help="The most rows to show of each input for each row.")
+        int,
+        typer.Option(
+            "--limit", min=1, metavar="N", help="The most rows to show of each input for each row; the most changes."
+        ),
     ] = 20,
+    between: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--between", metavar="TIME TIME", help="Which source changes made its difference between two times."
+        ),
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> int:
@@ -510,6 +525,12 @@ def why(
     from lakehouse.inspect import why as explaining
 
     relation, columns = queries.resolve_name(opened, model), None
+    if between is not None:
+        words = _read_key() if key == "-" else [key]
+        with show_progress(opened, "why"):
+            document = explaining.why_between(opened, relation, words, column, between, limit)
+        explanation.why_between(document, as_json)
+        return ExitCode.OK
     if column is not None:
         from lakehouse.report.lineage import relation_columns
 
@@ -565,7 +586,10 @@ def forget(
     table: Table,
     key: Annotated[
         list[str],
-        typer.Argument(metavar="KEY...", help="The key; of several columns: a=1 b=2. -: read from standard input."),
+        typer.Argument(
+            metavar="KEY...",
+            help="The key; of several columns: a=1 b=2; with keys: all, any columns. -: read from standard input.",
+        ),
     ],
     vacuum: Annotated[
         bool, typer.Option("--vacuum", help="Remove old file versions at once, as far as retention allows.")
@@ -583,8 +607,8 @@ def forget(
 
     if lift and (dry_run or vacuum):
         raise ConfigError("--lift erases nothing", expected="--lift without --dry-run and --vacuum")
-    context.open_run(pipeline, [table])  # raises if there is no such table
-    opened = context.open_run(pipeline, verbose=verbose, on_outcome=render.progress)
+    opened = context.open_run(pipeline, [table], verbose=verbose, on_outcome=render.progress)  # raises if there is none
+    opened.names = ()  # the key is erased from the models after the table, too
     if key == ["-"]:
         key = _read_key()
     has_to_ask = not (lift or yes or as_json) and sys.stdin.isatty() and sys.stderr.isatty()
@@ -659,7 +683,8 @@ def diff(
 
     if html is not None:
         reports.require_diff_page(html)  # before anything is compared
-    opened = context.open_run(pipeline, [name.removeprefix("bronze.") for name in names or ()], verbose=verbose)
+    tables = [name.removeprefix("bronze.") for name in names or ()]
+    opened = context.open_run(pipeline, tables, checks_models=False, verbose=verbose)
     with show_progress(opened, "diff"):
         result = inspect_diff.compare_snapshots(opened, from_, to, samples)
     if html is not None:
@@ -742,6 +767,28 @@ def verify(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbo
     render.checks(results, as_json)
     has_failed = any(check.result == "failed" for check in results)
     return ExitCode.REFUSED if has_failed else worst_exit_code(check.code for check in results)
+
+
+@app.command()
+def doctor(
+    pipeline: Pipeline,
+    fix: Annotated[
+        bool,
+        typer.Option(
+            "--fix",
+            help="Do the repairs that lose nothing: remove what killed commands left and expendable files that cannot"
+            " be read, and prepare damaged tables to be computed again by the next run.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Find what keeps a pipeline from running, on this machine, in its settings and in its lake. Starts no JVM."""
+    from lakehouse.cli.examination import examination
+    from lakehouse.doctor import examine
+
+    result = examine(pipeline, fix)
+    examination(result, as_json)
+    return result.exit_code
 
 
 verbs.add_help(app)

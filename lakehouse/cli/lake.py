@@ -71,9 +71,14 @@ def _table_row(row: Row, now: datetime) -> Row:
         "to decide": row["waiting"] or None,
         "quarantined": row["quarantined"] or None,
         "missing": f"{row['missing']:,} since {stamp(row['missing_since'])}" if row.get("missing") else None,
+        "wrong in the feed": _drift_text(row.get("drift")),
         "last success": _ago(row["last_success"], now),
         "note": None if row["held"] or row["newest"] == "rejected" else row["note"],  # that is above
     }
+
+
+def _drift_text(drift: Row | None) -> str | None:
+    return f"{counted(drift['keys'], 'key')} at {stamp(drift['snapshot_time'])}" if drift else None
 
 
 def _usual_rows(table: Row) -> list[Row]:
@@ -115,7 +120,7 @@ def history(content: Row, as_json: bool) -> None:
     rows = [
         {"snapshot": stamp(entry["snapshot_time"]), "status": entry["status"], "sequence": entry["sequence"]}
         | {name: entry[name] for name in COUNT_COLUMNS}
-        | {"missing": entry.get("missing")}
+        | {"missing": entry.get("missing"), "corrected": entry.get("corrected")}
         | {"slices": _slices_text(entry.get("slices"))}
         | {"recorded": _ago(entry["recorded_at"], now), "run": entry["run_id"], "reason": entry["reason"]}
         for entry in content["entries"]

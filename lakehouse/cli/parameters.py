@@ -26,12 +26,7 @@ def complete_names(context: typer.Context, incomplete: str) -> list[str]:
         pipeline = config.load(str(context.params.get("pipeline")))
     except (LakehouseError, OSError):
         return []
-    names = [
-        *pipeline.tables,
-        *(f"silver.{name}" for name in pipeline.silver),
-        *(f"gold.{name}" for name in pipeline.gold),
-    ]
-    return [name for name in names if name.startswith(incomplete)]
+    return [name for name in (*pipeline.tables, *pipeline.model_names) if name.startswith(incomplete)]
 
 
 Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="A folder with pipeline.yml, or that file.")]

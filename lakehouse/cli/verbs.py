@@ -83,6 +83,9 @@ VERBS: Mapping[str, Verb] = {
     "report": _verb(LOOK, "23", "report conf/loyalty --out report.html"),
     "approve": _verb(REPAIR, "2356", "approve conf/loyalty clientes 20251004_095645"),
     "verify": _verb(REPAIR, "2356", "verify conf/loyalty"),
+    "doctor": _verb(
+        REPAIR, "2356", "doctor conf/loyalty", "doctor conf/loyalty --fix", code_6="--fix, while a run has the lake"
+    ),
     "extract": _verb(REPAIR, "2356", "extract conf/loyalty"),
     "ingest": _verb(REPAIR, "23456", "ingest conf/loyalty clientes", "ingest conf/loyalty clientes --full-refresh"),
     "bronze": _verb(REPAIR, "2356", "bronze conf/loyalty clientes --full-refresh"),

@@ -7,7 +7,7 @@ The steps, in order:
 
 1. `yaml_source.py` reads the file as plain data with line numbers, and replaces ``${VAR}``.
 2. `pipeline.py` validates the data as frozen models, whose value types are in `fields.py`, `expect.py`, `tuning.py`,
-   `reading.py`, `ready.py`.
+   `reading.py`, `ready.py`, `row_keys.py`.
 3. `checks.py` finds errors that concern several values together; `ddl.py`, `options.py`, `patterns.py` and `locales.py`
    check schemas and reader options.
 4. `load.py` reports all errors in one `ConfigError`, each with file, line and key.
@@ -18,9 +18,10 @@ The steps, in order:
 from __future__ import annotations
 
 from lakehouse.config.column_names import with_stored_names
-from lakehouse.config.feed import FEED_SEQUENCE, Feed
+from lakehouse.config.feed import FEED_SEQUENCE, Feed, sequence_names
 from lakehouse.config.git import Git
-from lakehouse.config.load import fingerprint_config, json_schema, load, unavailable_features
+from lakehouse.config.kafka import Kafka
+from lakehouse.config.load import find_file, fingerprint_config, json_schema, load
 from lakehouse.config.missing import Missing
 from lakehouse.config.pipeline import (
     PII_KEY,
@@ -50,6 +51,7 @@ __all__ = [
     "Git",
     "Guard",
     "Jdbc",
+    "Kafka",
     "Kaggle",
     "Missing",
     "Model",
@@ -61,9 +63,10 @@ __all__ = [
     "Schedule",
     "Table",
     "Volume",
+    "find_file",
     "fingerprint_config",
     "json_schema",
     "load",
-    "unavailable_features",
+    "sequence_names",
     "with_stored_names",
 ]

@@ -14,10 +14,13 @@ from typing import Any
 from lakehouse.config import options
 from lakehouse.config.ddl import Column, DdlError, parse_columns
 from lakehouse.config.feed import check_feed, dropped_columns
+from lakehouse.config.field_columns import is_path
 from lakehouse.config.file_pattern import columns_in_name
+from lakehouse.config.kafka import check_kafka_tables
 from lakehouse.config.missing import check_missing
 from lakehouse.config.reading import check_reading
 from lakehouse.config.ready import check_ready
+from lakehouse.config.row_keys import check_keys
 from lakehouse.config.slices import check_slices
 from lakehouse.config.strict_model import STRUCTURE, VALUE, Discrepancy, did_you_mean
 from lakehouse.config.yaml_source import Loc
@@ -66,6 +69,7 @@ def check_table(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
     if _as_mapping(data.get("guard")).get("learned") and data.get("slice_by") is not None:
         message = "the slices of a snapshot vary, and so do its figures; this table has slice_by"
         yield Discrepancy(("guard", "learned"), STRUCTURE, message)
+    yield from check_keys(data)
     yield from check_missing(data)
     yield from check_feed(data, columns)
     yield from check_reading(data, columns)
@@ -110,6 +114,7 @@ def check_pipeline(data: Mapping[str, Any], folder: Path | None) -> Iterator[Dis
                 yield Discrepancy(("retention", "change_sets"), STRUCTURE, message)
     yield from _check_publish(data)
     yield from check_ready(data)
+    yield from check_kafka_tables(data)
 
 
 def _check_publish(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
@@ -247,7 +252,8 @@ def _check_references(
     keys = {name for loc, name in references if loc[0] == "keys"}
     seen: set[tuple[Loc, str]] = set()
     for loc, name in references:
-        if columns and name not in known and not (has_feed and name.partition(".")[0] in known):
+        may_be_field = has_feed and (loc[0] == "keys" or loc[:2] == ("feed", "sequence_by"))
+        if columns and name not in known and not (may_be_field and is_path(name, columns)):
             yield Discrepancy(loc, VALUE, f"which is not a column of schema{did_you_mean(name, known)}")
         if (loc[:-1], name) in seen:
             yield Discrepancy(loc, VALUE, "given twice")

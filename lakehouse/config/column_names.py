@@ -37,13 +37,17 @@ def with_stored_names(table: Table, stored: Iterable[str]) -> Table:
     def spelled(names: Iterable[str]) -> list[str]:
         return [new.get(name, name) for name in names]
 
+    def spelled_paths(paths: Iterable[str]) -> list[str]:
+        heads = (path.partition(".") if path not in new else (path, "", "") for path in paths)
+        return [f"{new.get(head, head)}{dot}{rest}" for head, dot, rest in heads]
+
     names_in_files = {new[name]: table.name_in_files(name) for name in declared}
     ddl = ", ".join(f"{quote_identifier(new[column.name])} {column.type}" for column in parse_columns(table.schema_ddl))
     update: dict[str, Any] = {
         "schema_ddl": ddl,
         "names": {name: in_files for name, in_files in names_in_files.items() if name != in_files},
         "null_values": {new.get(name, name): texts for name, texts in table.null_values.items()},
-        "keys": spelled(table.keys),
+        "key_paths": spelled_paths(table.key_paths),
         "ignore": spelled(table.ignore),
         "updated_at": new.get(table.updated_at, table.updated_at) if table.updated_at else None,
         "slice_by": spelled(table.slice_by) if table.slice_by is not None else None,
@@ -53,7 +57,7 @@ def with_stored_names(table: Table, stored: Iterable[str]) -> Table:
     }
     if feed := table.feed:
         ignored = feed.ignore_null_updates
-        changes = {"sequence_by": spelled(feed.sequence_by), "drop": spelled(feed.drop)}
+        changes = {"sequence_by": spelled_paths(feed.sequence_by), "drop": spelled(feed.drop)}
         changes |= {"ignore_null_updates": spelled(ignored)} if isinstance(ignored, list) else {}
         update["feed"] = feed.model_copy(update=changes)
     return table.model_copy(update=update)

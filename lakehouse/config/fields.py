@@ -68,6 +68,9 @@ def _check_file_name(value: str) -> str:
     paths = (PurePosixPath(value), PureWindowsPath(value))
     if any(path.anchor or ".." in path.parts for path in paths):
         raise validation_error("expected a name or glob inside the snapshot: no absolute path, no ..")
+    *folders, name = value.split("/")
+    if "**" in name or any("**" in folder and folder != "**" for folder in folders):  # Pythons read it differently
+        raise validation_error("expected ** only as the name of a folder, for any folders: a/**/*.csv; else *")
     return value
 
 

@@ -45,6 +45,27 @@ def parse_key_text(columns: Sequence[str], words: Sequence[str], may_be_null: bo
     return {column: by_name[column.lower()] for column in columns}
 
 
+def parse_values(columns: Sequence[str], words: Sequence[str]) -> dict[str, str]:
+    """Return the texts of some columns, none of which is empty, in the order of the columns.
+
+    >>> parse_values(["id", "uf", "day"], ["DAY=2025-01-01", "id=a=1"]), parse_values(["id", "uf"], ['uf="S,P"'])
+    ({'id': 'a=1', 'day': '2025-01-01'}, {'uf': 'S,P'})
+
+    Args:
+        columns: The columns that may be named.
+        words: The words, as for `parse_key_text`.
+
+    Raises:
+        KeyTextError: The words name another column, or one twice.
+    """
+    parts = _split(words[0]) if len(words) == 1 else [_split_word(word) for word in words]
+    texts = {name.lower(): text for name, text, _ in parts if text}
+    found = {column: texts[column.lower()] for column in columns if column.lower() in texts}
+    if len(found) < len(parts):
+        raise KeyTextError
+    return found
+
+
 def key_form(columns: Iterable[str]) -> str:
     """Return how a key of these columns is typed.
 

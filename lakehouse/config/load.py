@@ -31,7 +31,7 @@ def load(path: str | Path, env: Mapping[str, str] | None = None) -> Pipeline:
     Raises:
         ConfigError: The file is missing or invalid. It has a line for each error.
     """
-    file = _find_file(Path(path))
+    file = find_file(Path(path))
     variables = yaml_source.load_environment(env)
     source = yaml_source.read_yaml(file, variables)
     source.add_from_environment("pii_key", PII_KEY, variables)
@@ -51,16 +51,6 @@ def load(path: str | Path, env: Mapping[str, str] | None = None) -> Pipeline:
     )
 
 
-def unavailable_features(pipeline: Pipeline) -> list[str]:
-    """Return a message for each part of the configuration that this version does not support yet.
-
-    Args:
-        pipeline: A valid pipeline.
-    """
-    corrected = [name for name, table in pipeline.tables.items() if table.feed and table.feed.corrected_by]
-    return [f"tables.{name}.feed.corrected_by: a snapshot beside a feed is not available yet" for name in corrected]
-
-
 def fingerprint_config(table: Table, timezone: str) -> str:
     """Return the settings that affect how a table's snapshots are read and compared, as canonical JSON.
 
@@ -74,7 +64,7 @@ def fingerprint_config(table: Table, timezone: str) -> str:
         "format": table.format,
         "options": {name.lower(): value for name, value in table.options.items()},
         "columns": [[column.name, column.canonical_type] for column in table.columns],
-        "keys": sorted(table.keys),
+        "keys": sorted(table.key_paths),
         "ignore": sorted(table.ignore),
         "duplicates": table.duplicates,
         "updated_at": table.updated_at,
@@ -109,7 +99,15 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "pipeline.yml"}
 
 
-def _find_file(path: Path) -> Path:
+def find_file(path: Path) -> Path:
+    """Return the file of a pipeline.
+
+    Args:
+        path: A folder with pipeline.yml (.yaml, .json), or that file.
+
+    Raises:
+        ConfigError: There is none, or there are several.
+    """
     files = [path / name for name in FILE_NAMES if (path / name).is_file()] if path.is_dir() else [path]
     if len(files) > 1:
         raise ConfigError(f"{' and '.join(file.name for file in files)}", expected="one of them", where=str(path))

@@ -19,6 +19,7 @@ from lakehouse.config import checks
 from lakehouse.config.ddl import Column, parse_columns
 from lakehouse.config.expect import Expectation
 from lakehouse.config.feed import Feed, sequence_type
+from lakehouse.config.field_columns import FieldColumn, field_column, is_path, short_names
 from lakehouse.config.fields import (
     Count,
     Duration,
@@ -43,9 +44,11 @@ from lakehouse.config.fields import (
 )
 from lakehouse.config.file_pattern import FilePattern, file_pattern
 from lakehouse.config.git import Git
+from lakehouse.config.kafka import Kafka
 from lakehouse.config.missing import Missing
 from lakehouse.config.reading import NullTexts, RecordsPath, null_texts, parse_path
 from lakehouse.config.ready import Ready
+from lakehouse.config.row_keys import COUNTED_COLUMNS, ROW_COUNT, ROW_ID, Keys
 from lakehouse.config.strict_model import Discrepancy, StrictModel, did_you_mean
 from lakehouse.config.tuning import Tuning
 from lakehouse.errors import ConfigError
@@ -101,7 +104,11 @@ class Table(StrictModel):
     records: RecordsPath | None = Field(
         None, description="json: the array inside the document that holds the records, such as data.items."
     )
-    keys: list[Text] = Field(min_length=1, description="Columns that identify a row.")
+    key_paths: Keys = Field(
+        alias="keys",
+        description="Columns that identify a row; with `feed`, also fields inside columns (after.id). `all` if no"
+        " columns do: equal rows are then counted (`_cdc_count`).",
+    )
     ignore: list[Text] = Field([], description="Columns whose changes alone are not an update.")
     duplicates: Literal["fail", "latest", "quarantine"] = Field(
         "fail",
@@ -167,6 +174,24 @@ class Table(StrictModel):
         return parse_columns(self.schema_ddl)
 
     @property
+    def keys(self) -> list[str]:
+        """The columns that identify a row; that of a field inside a column is called as the field is."""
+        if not any("." in path for path in self.key_paths):
+            return self.key_paths
+        declared = [column.name for column in self.columns]
+        names = short_names(self.key_paths, declared)
+        return [path if path in declared else name for path, name in zip(self.key_paths, names, strict=True)]
+
+    @property
+    def field_columns(self) -> tuple[FieldColumn, ...]:
+        """The columns of a feed's events that are fields inside columns: its keys, and the parts of its sequence."""
+        if self.feed is None:
+            return ()
+        columns = self.columns
+        named = [*zip(self.keys, self.key_paths, strict=True), *((name, name) for name in self.feed.sequence_by)]
+        return tuple(field_column(name, path, columns) for name, path in named if is_path(path, columns))
+
+    @property
     def received_columns(self) -> tuple[Column, ...]:
         """The columns in raw: those declared, without those that `pii` drops; hashed and masked ones are STRING."""
         stored = (column for column in self.columns if self.pii.get(column.name) != "drop")
@@ -174,9 +199,37 @@ class Table(StrictModel):
 
     @property
     def stored_columns(self) -> tuple[Column, ...]:
-        """The columns in bronze: those in raw, without those that a feed drops."""
+        """The columns in bronze: those in raw, without those that a feed drops, with its keys inside columns.
+
+        With `keys: all`, those that identify and count rows are added.
+        """
         dropped = self.feed.drop if self.feed else ()
-        return tuple(column for column in self.received_columns if column.name not in dropped)
+        fields = tuple(Column(field.name, field.type) for field in self.field_columns if field.name in self.keys)
+        stored = tuple(column for column in self.received_columns if column.name not in dropped)
+        return (*fields, *stored, *(COUNTED_COLUMNS if self.counts_rows else ()))
+
+    @property
+    def counts_rows(self) -> bool:
+        """Whether rows have no key (`keys: all`), so that equal rows are counted."""
+        return self.keys == [ROW_ID]
+
+    @property
+    def compared_columns(self) -> tuple[str, ...]:
+        """The stored columns whose changes make an update: not keys, nor those of `ignore`; without keys, the count."""
+        if self.counts_rows:
+            return (ROW_COUNT,)
+        others = {*self.keys, *self.ignore}
+        return tuple(column.name for column in self.stored_columns if column.name not in others)
+
+    @property
+    def identifying_columns(self) -> tuple[str, ...]:
+        """The stored columns that show people which row it is: the keys, or all declared ones of rows without a key."""
+        return tuple(name for name in self.shown_columns if name != ROW_COUNT) if self.counts_rows else tuple(self.keys)
+
+    @property
+    def shown_columns(self) -> tuple[str, ...]:
+        """The stored columns that people see of a row: without the hash that identifies a row without a key."""
+        return tuple(column.name for column in self.stored_columns if not self.counts_rows or column.name != ROW_ID)
 
     @property
     def sequence_type(self) -> str:
@@ -187,6 +240,12 @@ class Table(StrictModel):
     def file_pattern(self) -> FilePattern:
         """The pattern of the files' names, with the columns that they have."""
         return file_pattern(self.file, tuple(column.name for column in self.columns))
+
+    @property
+    def correction_pattern(self) -> FilePattern | None:
+        """The pattern of the files of a snapshot beside the feed; None if there is none."""
+        corrected_by = self.feed.corrected_by if self.feed else None
+        return file_pattern(corrected_by.file, ()) if corrected_by else None
 
     @property
     def columns_in_files(self) -> tuple[Column, ...]:
@@ -335,7 +394,7 @@ class Connect(StrictModel):
         yield from checks.check_connect(data, folder)
 
 
-Source = Annotated[Files | Git | Kaggle | Jdbc, Field(discriminator="type")]
+Source = Annotated[Files | Git | Kaggle | Jdbc | Kafka, Field(discriminator="type")]
 Lake = Annotated[
     Annotated[LakeRoot, Tag("path")] | Annotated[Volume, Tag("volume")],
     Discriminator(lambda value: "path" if isinstance(value, str) else "volume"),
@@ -460,6 +519,11 @@ class Pipeline(StrictModel):
         files = (file for layer in listed for file in sorted((self.folder / layer).glob("*.sql")))
         return [file for file in files if file.stem not in listed[file.parent.name]]
 
+    @property
+    def model_names(self) -> list[str]:
+        """The names of all models, such as `silver.customers`."""
+        return [*(f"silver.{name}" for name in self.silver), *(f"gold.{name}" for name in self.gold)]
+
     def read_sql(self, layer: str, model: str) -> str:
         """Return the text of a model's SELECT.
 
@@ -472,8 +536,7 @@ class Pipeline(StrictModel):
         """
         models = {"silver": self.silver, "gold": self.gold}.get(layer, {})
         if model not in models:
-            known = [f"silver.{name}" for name in self.silver] + [f"gold.{name}" for name in self.gold]
-            hint = did_you_mean(f"{layer}.{model}", known)
+            hint = did_you_mean(f"{layer}.{model}", self.model_names)
             raise ConfigError(f'there is no model "{layer}.{model}"{hint}', where=str(self.path))
         file = checks.sql_file(self.folder, layer, model)
         try:

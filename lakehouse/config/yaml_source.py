@@ -70,6 +70,14 @@ class YamlSource:
         if isinstance(self.data, dict) and key not in self.data and env.get(variable):
             self.data[key] = self.used_variables[variable] = env[variable]
 
+    @property
+    def variables(self) -> dict[str, str | None]:
+        """The variables that the file names, each with its default; None: it has none, so that it must be set."""
+        found = (match for text in self.raw_texts.values() for match in _VARIABLE_PATTERN.finditer(text))
+        named = [(match["name"], match["default"]) for match in found if match["name"]]
+        required = {name for name, default in named if default is None}
+        return {name: None if name in required else default for name, default in named}
+
     def problem_at(self, loc: Loc, message: str) -> Problem:
         """Return a problem at `loc`, with the line of `loc` or of the nearest key above it."""
         nearest = (loc[:n] for n in range(len(loc), -1, -1) if loc[:n] in self.lines)

@@ -7,7 +7,7 @@ The steps, in order:
 
 1. `open_source` lists the source's snapshots: `folder.py` for files, without those that are not ready (`ready.py`);
    `git/source.py` for the commits of a repository; `kaggle/source.py` for a dataset on Kaggle; `postgres/source.py`
-   for the tables of a database.
+   for the tables of a database; `kafka/source.py` for the new messages of topics.
 2. `source.py`: `extract_table` lands each snapshot that has not landed yet. `peek` returns the newest one without
    landing it.
 
@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 
-from lakehouse.config import Files, Git, Jdbc, Kaggle, Pipeline
+from lakehouse.config import Files, Git, Jdbc, Kafka, Kaggle, Pipeline
 from lakehouse.errors import ConfigError
 from lakehouse.extract import folder, ready
 from lakehouse.extract.ready import NotReady
@@ -95,6 +95,11 @@ def open_source(pipeline: Pipeline, lake: Lake, tables: Iterable[str], rewritten
 
             with kaggle.open_snapshots(pipeline, lake) as snapshots:
                 yield Source(pipeline, lake, snapshots)
+        case Kafka():
+            from lakehouse.extract.kafka import source as kafka
+
+            with kafka.open_batches(pipeline, lake) as find_new:
+                yield Source(pipeline, lake, (), find_new=find_new)
         case Jdbc():
             from lakehouse.extract.postgres import source as postgres
 
@@ -173,7 +178,7 @@ def has_snapshot_times(pipeline: Pipeline) -> bool:
     """
     if isinstance(pipeline.source, Files):
         return all(time is not None for time, _ in folder.snapshot_places(pipeline))
-    return isinstance(pipeline.source, Git | Kaggle)
+    return isinstance(pipeline.source, Git | Kafka | Kaggle)
 
 
 def is_read_every_run(pipeline: Pipeline) -> bool:
@@ -217,5 +222,9 @@ def source_signature(pipeline: Pipeline, lake: Lake) -> dict[str, str]:
             from lakehouse.extract.kaggle import source as kaggle
 
             return kaggle.signature(pipeline)
+        case Kafka():
+            from lakehouse.extract.kafka import source as kafka
+
+            return kafka.signature(pipeline)
         case Jdbc():
             raise AssertionError("a database is read every run")

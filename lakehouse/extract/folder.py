@@ -101,6 +101,9 @@ def find_table_files(folder: Path, table: Table, marker: str | None = None) -> T
     found = [p for p in folder.glob(pattern.glob) if p not in markers and p.resolve().is_relative_to(inside)]
     if pattern.columns:
         found = [p for p in found if pattern.values(p.relative_to(folder).as_posix()) is not None]
+    if correction := table.correction_pattern:
+        of_snapshot = (p for p in folder.glob(correction.glob) if p.resolve().is_relative_to(inside))
+        found = [*{*found, *of_snapshot}]
     paths = sorted(p for p in found if p.is_file())
     folders = sorted(p for p in found if p.is_dir())
     return TableFiles(folder, paths, "" if paths or not folders else _folder_hint(folder, folders[0]))

@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from lakehouse.config import Files, Pipeline
 from lakehouse.extract.folder import all_table_files
 from lakehouse.storage import file_io, landing
 from lakehouse.storage.file_io import StorePath
-from lakehouse.storage.paths import Lake, snapshot_name, write_json
+from lakehouse.storage.paths import Lake, read_json, snapshot_name, write_json
 from lakehouse.text import counted, visible
 
 _Folders = Sequence[tuple[datetime | None, Path]]
@@ -133,9 +132,9 @@ def _duration_text(seconds: int) -> str:
 def _read_looks(lake: Lake) -> dict[str, tuple[str, datetime]]:
     """Return the recorded looks by folder: its listing, and when it was first seen so; empty if they are lost."""
     try:
-        document: dict[str, Any] = json.loads(_looks_file(lake).read_text(encoding="utf-8"))
-        return {name: (str(look["listing"]), datetime.fromisoformat(look["seen"])) for name, look in document.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        looks = read_json(_looks_file(lake)).items()
+        return {name: (str(look["listing"]), datetime.fromisoformat(look["seen"])) for name, look in looks}
+    except (ValueError, TypeError, KeyError):
         return {}
 
 

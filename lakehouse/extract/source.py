@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from lakehouse.config import Pipeline
 from lakehouse.errors import ConfigError
@@ -53,6 +54,7 @@ class SourceSnapshot:
         immutable: Whether the source never changes the files of this time, so that a landed copy needs no comparison.
         commit: The id of the commit that it is, in a git repository.
         first_commit: The id of the commit at which the history began.
+        offsets: Of a topic of Kafka: the offset after the last message of each partition.
     """
 
     time: datetime | None
@@ -60,6 +62,14 @@ class SourceSnapshot:
     immutable: bool = False
     commit: str = ""
     first_commit: str = ""
+    offsets: Mapping[str, int] | None = None
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Where the snapshot comes from, as its manifest keeps it."""
+        if self.offsets is not None:
+            return {"offsets": dict(self.offsets)}
+        return {"commit": self.commit, "first_commit": self.first_commit}
 
 
 @dataclass(frozen=True)
@@ -149,7 +159,25 @@ def extract_table(
 def _extract_new(
     source: Source, table: str, snapshots: Iterable[SourceSnapshot], as_of: datetime | None
 ) -> ExtractResult:
-    """Land many snapshots: their bytes are written several at a time, and they land in order."""
+    """Land the snapshots of a source that tells which are new, whose folders are temporary."""
+    landed_times = _land_in_order(source, table, snapshots, lambda folder: shutil.rmtree(folder, ignore_errors=True))
+    return ExtractResult(table, tuple(landed_times), _as_of_warnings(as_of))
+
+
+def _land_in_order(
+    source: Source, table: str, snapshots: Iterable[SourceSnapshot], release: Callable[[Path], None]
+) -> list[datetime]:
+    """Land many snapshots: their bytes are written several at a time, and they land in order.
+
+    Args:
+        source: The open source.
+        table: The table's name.
+        snapshots: The snapshots, oldest first.
+        release: Called with the folder of the files of each that has landed.
+
+    Returns:
+        Their times.
+    """
     landed_times, begun = list[datetime](), deque[tuple[Future[ExitStack], datetime, Path]]()
 
     def finish_first() -> None:
@@ -160,7 +188,7 @@ def _extract_new(
             begun.clear()  # none may land after one that did not
             raise
         landed_times.append(time)
-        shutil.rmtree(folder, ignore_errors=True)
+        release(folder)
 
     landing.remove_unfinished(source.lake, table)
     with ThreadPoolExecutor(_LANDING_THREADS) as pool:
@@ -174,13 +202,12 @@ def _extract_new(
         finally:
             while begun:
                 finish_first()
-    return ExtractResult(table, tuple(landed_times), _as_of_warnings(as_of))
+    return landed_times
 
 
 def _begin_landing(source: Source, table: str, snapshot: SourceSnapshot, files: TableFiles) -> ExitStack:
     """Write the files of a snapshot, and return what lets it land when it is closed."""
     assert snapshot.time
-    origin = {"commit": snapshot.commit, "first_commit": snapshot.first_commit}
     with ExitStack() as stack:
         stack.enter_context(
             landing.begin_landing(
@@ -191,7 +218,7 @@ def _begin_landing(source: Source, table: str, snapshot: SourceSnapshot, files: 
                 files.folder,
                 files.hint,
                 on_bytes=source.on_bytes,
-                origin=origin,
+                origin=snapshot.origin,
             )
         )
         return stack.pop_all()
@@ -203,16 +230,18 @@ def _as_of_warnings(as_of: datetime | None) -> tuple[str, ...]:
 
 
 def _extract_dated(source: Source, table: str, as_of: datetime | None) -> ExtractResult:
-    landed_times, warnings = [], [*_as_of_warnings(as_of)]
-    for snapshot in source.snapshots:
-        assert snapshot.time
-        landed = landing.find_snapshot(source.lake, table, snapshot.time)
-        if landed is None:
-            files = snapshot.fetch_files(table)
-            _land(source, table, snapshot.time, files)
-            landed_times.append(snapshot.time)
-        elif not snapshot.immutable:
-            warnings += _change_warnings(source, landed, snapshot.fetch_files(table))
+    warnings = [*_as_of_warnings(as_of)]
+
+    def find_new() -> Iterator[SourceSnapshot]:
+        for snapshot in source.snapshots:
+            assert snapshot.time
+            landed = landing.find_snapshot(source.lake, table, snapshot.time)
+            if landed is None:
+                yield snapshot
+            elif not snapshot.immutable:
+                warnings.extend(_change_warnings(source, landed, snapshot.fetch_files(table)))
+
+    landed_times = _land_in_order(source, table, find_new(), lambda folder: None)
     return ExtractResult(table, tuple(landed_times), tuple(warnings))
 
 
@@ -329,15 +358,18 @@ def changed_snapshots(source: Source, landed_snapshots: Iterable[LandedSnapshot]
     ]
 
 
-def land_again(source: Source, landed: LandedSnapshot) -> None:
-    """Land a snapshot of the source again, in the place of the earlier one.
+def land_again(source: Source, table: str, time: datetime) -> bool:
+    """Land a snapshot of the source again, in the place of the earlier one; return whether the source has it.
 
     Args:
-        source: The open source, which has a snapshot of that time.
-        landed: The snapshot as it was landed.
+        source: The open source.
+        table: The table.
+        time: The time of the snapshot.
     """
-    (snapshot,) = [snapshot for snapshot in source.snapshots if snapshot.time == landed.time]
-    _land(source, landed.table, landed.time, snapshot.fetch_files(landed.table), again=True)
+    offered = [snapshot for snapshot in source.snapshots if snapshot.time == time]
+    for snapshot in offered:
+        _land(source, table, time, snapshot.fetch_files(table), again=True)
+    return bool(offered)
 
 
 def next_step_if_changed(pipeline: Pipeline, landed: LandedSnapshot) -> str:

@@ -15,12 +15,14 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.config.ddl import quote_identifier
-from lakehouse.config.key_text import KeyTextError, parse_key_text
+from lakehouse.config.field_columns import FieldColumn
+from lakehouse.config.key_text import KeyTextError, parse_key_text, parse_values
+from lakehouse.config.row_keys import ROW_ID
 from lakehouse.errors import ConfigError
 from lakehouse.lake import forgotten_keys
 from lakehouse.schema import pii
 from lakehouse.schema.cast import cast_text
-from lakehouse.schema.table_schema import declared_schema
+from lakehouse.schema.table_schema import declared_schema, stored_schema
 from lakehouse.spark.collect import select_collectable
 from lakehouse.spark.session import local_frame
 from lakehouse.text import visible
@@ -29,6 +31,7 @@ _DIGITS = re.compile(r"[\d\s.,/()+-]+")  # also as 123.456.789-09 or +55 (11) 99
 _DAY = re.compile(r"(\d{4}([-/.])\d{2}\2\d{2}|\d{2}([-/.])\d{2}\3\d{4})(?!\d)")
 _IDENTIFYING = 9  # digits
 _RANDOM = re.compile(r"[0-9a-fA-F-]{32,}")  # UUIDs and hashes: there are too many to try them all
+_ROW_ID = re.compile(rf"(?:{ROW_ID}=)?(?P<hash>[0-9a-fA-F]{{32}})")
 _NUMBER = re.compile(r"(?P<sign>[+-]?)(?P<whole>\d+)(?:\.(?P<fraction>\d+))?", re.ASCII)
 
 
@@ -111,7 +114,7 @@ def find_data_subject(spark: SparkSession, table: Table, key_texts: Mapping[str,
     Raises:
         ConfigError: A text is not of its column's type.
     """
-    types = {f.name: f.dataType for f in declared_schema(table)}
+    types = key_types(table)
     columns = {column: F.col(quote_identifier(column)) for column in key_texts}
     ddl = ", ".join(f"{quote_identifier(column)} STRING" for column in key_texts)
     given = local_frame(spark, ddl, [tuple(key_texts.values())])
@@ -134,8 +137,40 @@ def find_data_subject(spark: SparkSession, table: Table, key_texts: Mapping[str,
         column: text_pattern((text, typed[n], kept[n]), isinstance(types[column], T.NumericType))
         for n, (column, text) in enumerate(key_texts.items())
     }
-    key_hashes = tuple(stored.select(*forgotten_keys.hash_forms(table)).collect()[0])
+    key_hashes = tuple(stored.select(*forgotten_keys.hash_forms(table, list(key_texts))).collect()[0])
     return DataSubject(key_texts, plain, stored, key_hashes, patterns)
+
+
+def key_types(table: Table) -> dict[str, T.DataType]:
+    """Return the types of the columns that a key may have, as they are declared.
+
+    Args:
+        table: The table's configuration.
+    """
+    return {field.name: field.dataType for field in (*stored_schema(table), *declared_schema(table))}
+
+
+def key_fields(table: Table) -> dict[str, FieldColumn]:
+    """Return the columns of a table's key that are fields inside others (`after.id`), by name.
+
+    Args:
+        table: The table's configuration.
+    """
+    return {field.name: field for field in table.field_columns if field.name in table.keys}
+
+
+def text_of_field(field: FieldColumn, texts: Mapping[str, Column]) -> Column:
+    """Return the text of a field in the JSON of the columns that it is inside, also if other parts of these are wrong.
+
+    Args:
+        field: The field.
+        texts: The text of each of these columns; an object around it, as rows of Parquet have it, does not matter.
+    """
+    found = []
+    for first, *rest in field.paths:
+        paths = ("".join(f"['{name}']" for name in names) for names in (rest, [first, *rest]))
+        found += [F.get_json_object(texts[first], f"${path}") for path in paths]
+    return F.coalesce(*found)
 
 
 def can_be_guessed(table: Table, key_texts: Mapping[str, str]) -> bool:
@@ -143,7 +178,7 @@ def can_be_guessed(table: Table, key_texts: Mapping[str, str]) -> bool:
 
     Names and addresses can: there are lists of them.
     """
-    return not forgotten_keys.has_hashed_key(table) and not any(
+    return not forgotten_keys.has_hashed_key(table, key_texts) and not any(
         _RANDOM.fullmatch(text) and not _DIGITS.fullmatch(text) for text in key_texts.values()
     )
 
@@ -154,7 +189,7 @@ def is_identifier(table: Table, key_texts: Mapping[str, str]) -> bool:
     These are numbers that authorities, banks and telephone companies give (CPF, 11 digits), and all of them can be
     tried. Shorter ones, which number the rows of a source, and days mean something only to those who know the source.
     """
-    days = {column.name for column in table.columns if column.canonical_type.startswith(("DATE", "TIMESTAMP"))}
+    days = {name for name, type_ in key_types(table).items() if isinstance(type_, T.DatetimeType)}
     return can_be_guessed(table, key_texts) and any(
         _DIGITS.fullmatch(text)
         and sum(map(str.isdigit, text)) >= _IDENTIFYING
@@ -165,7 +200,7 @@ def is_identifier(table: Table, key_texts: Mapping[str, str]) -> bool:
 
 
 def parse_key(table: Table, key: list[str]) -> dict[str, str]:
-    """Return a key by column.
+    """Return a key by column. Rows without a key are found by values of any columns, or by their `_cdc_row`.
 
     Args:
         table: The table's configuration.
@@ -174,6 +209,8 @@ def parse_key(table: Table, key: list[str]) -> dict[str, str]:
     Raises:
         ConfigError: A column of the key is missing, or is none.
     """
+    if table.counts_rows:
+        return _parse_values(table, key)
     given = dict(zip(table.keys, key, strict=False)) if len(table.keys) == len(key) == 1 else {}
     with suppress(KeyTextError):
         given = given or {c: text for c, text in parse_key_text(table.keys, key, may_be_null=False).items() if text}
@@ -184,3 +221,23 @@ def parse_key(table: Table, key: list[str]) -> dict[str, str]:
             expected=f"{' '.join(wanted)}: a value for {', '.join(table.keys)}",
         )
     return given
+
+
+def _parse_values(table: Table, key: list[str]) -> dict[str, str]:
+    """Return the values of the columns by which rows without a key are found."""
+    if len(key) == 1 and (row := _ROW_ID.fullmatch(key[0])):
+        return {ROW_ID: row["hash"].lower()}
+    # The lake does not know the values of masked and dropped columns; floating-point numbers have no one text.
+    comparable = [
+        column.name
+        for column in table.columns
+        if table.pii.get(column.name) in (None, "hmac")
+        and not (column.is_nested or column.canonical_type in ("FLOAT", "DOUBLE"))
+    ]
+    with suppress(KeyTextError):
+        if given := parse_values(comparable, key):
+            return given
+    raise ConfigError(
+        f"{len(key)} arguments that do not name rows of a table without a key",
+        expected=f"column=value for one or more of {', '.join(comparable)}; or the row's {ROW_ID}",
+    )

@@ -19,9 +19,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from lakehouse import bronze
-from lakehouse.config import PII_KEY, Git, Table
+from lakehouse.config import PII_KEY, Git, Kafka, Table
 from lakehouse.config.layers import MODEL_LAYERS
+from lakehouse.config.row_keys import ROW_ID
 from lakehouse.errors import ConfigError, DataRefused, ExitCode, LakehouseError, worst_exit_code
+from lakehouse.failpoints import failpoint
 from lakehouse.forget.data_subject import DataSubject, can_be_guessed, find_data_subject, is_identifier, parse_key
 from lakehouse.forget.landing import erase_from_snapshot
 from lakehouse.forget.remaining_files import list_remaining
@@ -40,7 +42,8 @@ from lakehouse.runner.context import Run
 from lakehouse.storage import file_io
 from lakehouse.storage.paths import Lake, snapshot_name
 
-_TEMP_FOLDERS = ("plain", "extract", "kaggle", "verify")  # below `_state`: copies of rows while files are read
+# What is below `_state` and has no rows, or is erased by itself; all else are caches and what killed commands left.
+_STATE_WITHOUT_ROWS = ("lock", "clean.json", "ready.json", "expired.json", "bronze", "runs", "bugs", "logs")
 
 
 def forget_key(
@@ -70,6 +73,7 @@ def forget_key(
         up_to_date.remove_mark(run.lake)
         ledger.create_if_missing(table.spark, run.lake)
         is_replaced = forgotten_keys.add(table, subject.key_hashes, run.id)
+        failpoint("after_forgotten_key_listed", name)
         erased = _erase_from_table(run, table, subject, found)
         models = [outcome for layer in MODEL_LAYERS for outcome in stages.refresh_models(run, layer)]
         erased["quarantine"] += erase_resolved(table.spark, run.lake, [*run.plans])
@@ -77,7 +81,7 @@ def forget_key(
         tables = _delta_tables(run, name) | ({"forgotten": run.lake.forgotten_keys_table} if is_replaced else {})
         remaining = list_remaining(table.spark, tables, vacuum)
     failed = [outcome for outcome in [*models, *published] if outcome.code]
-    notes = _notes(run, name, found)
+    notes = _notes(run, name, found, key_texts)
     if table.config.pii_key_id is None and can_be_guessed(table.config, key_texts):
         notes.append(
             "the list of forgotten keys has the SHA-256 of the key, and a short key can be found by trial: set"
@@ -115,7 +119,7 @@ def find_key(run: Run, name: str, key: list[str]) -> dict[str, Any]:
     key_texts = parse_key(_table_config(run, name), key)
     _, _, found = _find(run, name, key_texts)
     notes = ["nothing was erased; rows of models go with the rows of bronze that they come from"]
-    notes += _notes(run, name, found)
+    notes += _notes(run, name, found, key_texts)
     return {
         "pipeline": run.pipeline.name,
         "table": name,
@@ -160,7 +164,11 @@ def lift_key(run: Run, name: str, key: list[str]) -> dict[str, Any]:
         table = run.table_ref(name)
         subject = find_data_subject(table.spark, table.config, key_texts)
         was_forgotten = forgotten_keys.remove(table, subject.key_hashes)
-    brought_back = "the next snapshot that has other bytes brings the row back"
+    brought_back = (
+        "the next event of the key inserts it again"
+        if config.feed
+        else "the next snapshot that has other bytes brings the row back"
+    )
     note = brought_back if was_forgotten else "the key was not on the list"
     return {"pipeline": run.pipeline.name, "table": name, "lifted": was_forgotten, "note": note, "exit_code": 0}
 
@@ -207,7 +215,7 @@ def _require_known(run: Run, table: TableRef, subject: DataSubject, listed: froz
     Raises:
         DataRefused: It has none.
     """
-    may_be_listed = forgotten_keys.may_be_listed(table.config, listed, subject.key_hashes)
+    may_be_listed = forgotten_keys.may_be_listed(table.config, subject.key_texts, listed, subject.key_hashes)
     if not found.is_known and not may_be_listed:
         raise DataRefused(
             f"no row of {table.name} has this key: it is not in landing, raw, quarantine and bronze",
@@ -241,16 +249,6 @@ def _table_config(run: Run, name: str) -> Table:
             where=str(run.pipeline.path),
             next_step=f"lakehouse forget {run.pipeline.argument} TABLE KEY, with a table that the model reads",
         )
-    if run.pipeline.tables[name].feed:
-        raise ConfigError(
-            f"{name} has a change feed, and `forget` does not find the keys of events yet",
-            expected="a table of snapshots",
-            where=str(run.pipeline.path),
-            next_step=(
-                "remove the events from the landed files, then"
-                f" lakehouse ingest {run.pipeline.argument} {name} --full-refresh"
-            ),
-        )
     return run.pipeline.tables[name]
 
 
@@ -261,15 +259,20 @@ def _erase_from_table(run: Run, table: TableRef, subject: DataSubject, found: Fo
     if history.last_accepted:  # a change set can be applied only as it was counted
         bronze.refresh(table, history, run.snapshot_bytes(name))
     erased = {"landing": _erase_from_landing(table, found)}
+    failpoint("after_landing_erased", name)
     for folder in change_sets.table_folders(lake, name):
         if is_unfinished(folder):  # by a killed run; the rows in it cannot be found
             file_io.remove(folder)
     erased["raw"] = sum(erase_from_change_set(table, folder, rows) for folder, rows in found.change_sets.items())
-    _remove_temp_copies(lake, name)
+    failpoint("after_raw_erased", name)
+    _remove_temp_copies(lake)
     erased["quarantine"] = erase_from_quarantine(table, found.quarantined) if found.quarantined else 0
+    failpoint("after_quarantine_erased", name)
     erased["bronze"] = erase_from_bronze(table, subject)
+    failpoint("after_bronze_erased", name)
     erased["ledger"] = ledger.redact_reasons(table.spark, lake, name, subject.mask_in)
-    erased["ledger"] += ledger.redact_slices(table.spark, lake, name, table.config.keys, subject.mask_in)
+    erased["ledger"] += ledger.redact_slices(table.spark, lake, name, list(subject.key_texts), subject.mask_in)
+    failpoint("after_ledger_erased", name)
     records.mask_texts(lake, subject.mask_in)
     bug_files.remove_all(lake)  # traces have messages with values in many forms: masking could miss one
     return erased
@@ -285,11 +288,12 @@ def _erase_from_landing(table: TableRef, found: FoundRows) -> int:
     return erased
 
 
-def _remove_temp_copies(lake: Lake, name: str) -> None:
-    """Remove caches of the source's bytes, copies that a killed run left, and the content of logs."""
-    copies = [place(folder) for folder in _TEMP_FOLDERS for place in (lake.local_path, lake.state_path)]
-    for folder in dict.fromkeys([lake.local_path("lines", name), *copies, lake.state_path("rebuild", name)]):
-        file_io.remove(folder)
+def _remove_temp_copies(lake: Lake) -> None:
+    """Remove caches of the source's bytes, what killed commands left, and the content of logs."""
+    for place in (lake.local_path, lake.state_path):
+        for name in file_io.list_names(place()):
+            if name not in _STATE_WITHOUT_ROWS:
+                file_io.remove(place(name))
     logs = lake.local_path("logs")
     for log in logs.iterdir() if logs.is_dir() else ():
         log.write_bytes(b"")  # not removed: a running JVM has it open and continues to write at its end
@@ -305,13 +309,30 @@ def _delta_tables(run: Run, name: str) -> dict[str, str]:
     return tables | {"raw/ledger": lake.ledger_table}
 
 
-def _notes(run: Run, name: str, found: FoundRows) -> list[str]:
+def _notes(run: Run, name: str, found: FoundRows, key_texts: Mapping[str, str]) -> list[str]:
     """Return notes for the user: remaining work and warnings."""
     notes = [f"cannot be read, and may have the data subject: {file}" for file in found.unreadable_files]
-    if found.is_still_in_source:
+    table = run.pipeline.tables[name]
+    if table.feed:
+        rows = ", and its rows in a later snapshot beside the feed," if table.feed.corrected_by else ""
+        notes.append(
+            f"events of the key that come later{rows} are landed but not ingested: also the delete that the source"
+            " sends when the data subject is erased there. The same command erases them from landing"
+        )
+    elif found.is_still_in_source:
         notes.append(
             "the source's newest snapshot still had the data subject: have them erased there. New snapshots with them"
             " are landed but not ingested; the same command erases them from landing"
+        )
+    if ROW_ID in key_texts:
+        notes.append(
+            "one row was meant, by all of its values: a row that differs in one of them, or that cannot be read, is"
+            " another one; COLUMN=VALUE in place of the hash means all rows that have the value"
+        )
+    if isinstance(run.pipeline.source, Kafka):
+        notes.append(
+            "the topics of the source keep their messages about the data subject until Kafka deletes or compacts them;"
+            " messages that landed are not landed again"
         )
     if isinstance(run.pipeline.source, Git):
         notes.append(

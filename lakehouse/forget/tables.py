@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from lakehouse import bronze
 from lakehouse.config.ddl import quote_identifier
-from lakehouse.forget.data_subject import DataSubject
+from lakehouse.forget.data_subject import DataSubject, key_fields, text_of_field
 from lakehouse.ingest.readers import parquet_reader
-from lakehouse.lake import delta
+from lakehouse.lake import delta, feed_events
 from lakehouse.lake.cached_rows import CachedRows
 from lakehouse.lake.change_sets import ERASED_KEY, count_erased_in_file
 from lakehouse.lake.merge import MergeTarget, merge_to_match
@@ -28,7 +30,8 @@ from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.paths import Lake
 
 SubjectOperations = dict[str, dict[int, str]]
-"""The operations of a data subject's rows in a change set, by file and position in it."""
+"""The operations of a data subject's rows in a change set, by file and position in it; of an event, `_EVENT`."""
+_EVENT = "event"
 
 
 def erase_from_change_set(table: TableRef, folder: StorePath, operations: SubjectOperations) -> int:
@@ -62,12 +65,20 @@ def find_in_change_set(table: TableRef, folder: StorePath, subject: DataSubject)
     """
     if is_unfinished(folder):
         return {}
+    reader, operation = table.spark.read, F.col("_cdc_operation")
+    keys = {column: F.col(quote_identifier(column)) for column in subject.key_texts}
+    if table.config.feed:  # a batch lacks the columns that its files lacked
+        reader, operation = reader.schema(feed_events.event_schema(table.config)), F.lit(_EVENT)
+        keys |= {name: feed_events.field_value(field) for name, field in key_fields(table.config).items()}
+    rows = reader.parquet(escape_glob(folder)).where(~feed_events.is_truncate(table.config))
+    if not table.config.feed and _lacks_column(rows, subject):
+        return {}
     position = [F.col("_metadata.file_name").alias("_cdc_file"), F.col("_metadata.row_index").alias("_cdc_index")]
-    keys = map(quote_identifier, subject.key_texts)
-    rows = table.spark.read.parquet(escape_glob(folder)).select(*keys, "_cdc_operation", *position)
+    of_rows = [operation.alias("_cdc_done"), *position]
+    found = subject.rows_in(rows.select(*[value.alias(name) for name, value in keys.items()], *of_rows))
     operations: SubjectOperations = {}
-    for row in subject.rows_in(rows).drop(*subject.key_texts).collect():  # Python may not hold the key
-        operations.setdefault(row["_cdc_file"], {})[row["_cdc_index"]] = row["_cdc_operation"]
+    for row in found.drop(*subject.key_texts).collect():  # Python may not hold the key
+        operations.setdefault(row["_cdc_file"], {})[row["_cdc_index"]] = row["_cdc_done"]
     return operations
 
 
@@ -93,7 +104,7 @@ def erase_from_quarantine(table: TableRef, found: CachedRows) -> int:
 def find_in_quarantine(table: TableRef, time_zone: str, subject: DataSubject) -> CachedRows | None:
     """Return the keys of the quarantined rows that have a data subject's key, and of unreadable ones that name it.
 
-    It is None if there is no quarantine.
+    It is None if there is no quarantine. A key inside a column is unreadable, too, if it is not there.
 
     Args:
         table: The table.
@@ -105,16 +116,27 @@ def find_in_quarantine(table: TableRef, time_zone: str, subject: DataSubject) ->
         return None
     rows = delta.read(spark, address).where(F.col("stage") == "ingest")
     types = {f.name: f.dataType for f in table.schema}
+    fields = key_fields(table.config)
+
+    def text_of(column: str) -> Column:
+        # By the column's name in files or, for rows that are older than the setting `names`, by its own.
+        return F.coalesce(*map(member_text, (table.config.name_in_files(column), column)))
+
     key_columns = []
     for number, column in enumerate(subject.key_texts):
-        # By the column's name in files or, for rows that are older than the setting `names`, by its own.
-        names = (table.config.name_in_files(column), column)
-        text = F.coalesce(*map(member_text, names))
+        if field := fields.get(column):
+            text = text_of_field(field, {source: text_of(source) for source in field.sources})
+        else:
+            text = text_of(column)
         value = cast_text(text, types[column], time_zone, table.config.options)[0]
         key_columns.append(value.alias(f"{KEY_PREFIX}{number}"))
     key = subject.stored_key.toDF(*[f"{KEY_PREFIX}{number}" for number in range(len(key_columns))])
-    readable = rows.select(*KEYS, *key_columns).join(F.broadcast(key), on=key.columns, how="left_semi").select(*KEYS)
-    unreadable = rows.where(F.col("column").isNull()).select(*KEYS, "row").toLocalIterator()
+    with_key = rows.select(*KEYS, "row", "column", *key_columns)
+    readable = with_key.join(F.broadcast(key), on=key.columns, how="left_semi").select(*KEYS)
+    is_unreadable = F.col("column").isNull()
+    if fields:
+        is_unreadable |= reduce(Column.__and__, [F.col(quote_identifier(name)).isNull() for name in key.columns])
+    unreadable = with_key.where(is_unreadable).select(*KEYS, "row").toLocalIterator()
     naming = [tuple(row)[:-1] for row in unreadable if subject.is_named_in(row["row"] or "")]
     return _collect(readable.unionByName(spark.createDataFrame(naming, readable.schema)).distinct())
 
@@ -167,8 +189,15 @@ def find_in_bronze(table: TableRef, subject: DataSubject) -> CachedRows | None:
     """
     if not delta.exists(table.spark, table.bronze):
         return None
-    rows = subject.rows_in(delta.read(table.spark, table.bronze))
-    return _collect(rows.select(*map(quote_identifier, bronze.row_keys(table.config))))
+    rows = delta.read(table.spark, table.bronze)
+    if _lacks_column(rows, subject):
+        return None
+    return _collect(subject.rows_in(rows).select(*map(quote_identifier, bronze.row_keys(table.config))))
+
+
+def _lacks_column(rows: DataFrame, subject: DataSubject) -> bool:
+    """Return whether rows are older than a column by which rows without a key are found, so that none has its value."""
+    return not {column.lower() for column in subject.key_texts} <= {name.lower() for name in rows.columns}
 
 
 def _collect(keys: DataFrame) -> CachedRows:
@@ -181,5 +210,9 @@ def _delete(target: MergeTarget, keys: CachedRows, progress: Mapping[str, Any]) 
     """Delete rows by their keys, which `_collect` has returned."""
     if keys.is_empty:
         return 0
-    none = local_frame(target.spark, delta.schema(target.spark, target.address))
-    return merge_to_match(target, CachedRows(none, none.toArrow()), progress, keys, expect_few=True).deleted
+    schema = delta.schema(target.spark, target.address)
+    none = local_frame(target.spark, schema)
+    # The driver finds rows by plain values only: not by the start of a window of a sequence of several columns.
+    nested = {field.name.lower() for field in schema if isinstance(field.dataType, T.StructType)}
+    is_plain = nested.isdisjoint(key.lower() for key in target.keys)
+    return merge_to_match(target, CachedRows(none, none.toArrow()), progress, keys, expect_few=is_plain).deleted

@@ -7,7 +7,6 @@ Entry point: `ingest_table`; its steps are listed in `decide.py`. The files, in 
     compare.py     reads a snapshot and compares it with the rows before it
     diff.py        the comparison itself: keys, verdicts and changed rows
     slices.py      the slices that a snapshot contains, and the keys of all others
-    hashes.py      the hashes by which rows are compared
     grace.py       the rows before a snapshot, and the grace of keys that it lacks
     guards.py      whether a snapshot can be accepted, or waits for approval
     shares.py      compares a number of rows with a share, as guards do
@@ -19,6 +18,7 @@ Entry point: `ingest_table`; its steps are listed in `decide.py`. The files, in 
     approve.py     accepts a snapshot on request
     replay.py      decides again about the snapshots from a time on
     rebuild.py     writes the change sets again after the declared schema changed
+    scratch.py     removes what a killed replay or rebuild left
     reset.py       deletes all decisions about a table, for a full refresh
     comparison.py  the result of comparing a snapshot
     context.py     the ingest of one table
@@ -34,6 +34,7 @@ from lakehouse.ingest.guards import apply_guards
 from lakehouse.ingest.rebuild import Rebuild, rebuild_change_sets
 from lakehouse.ingest.replay import replay
 from lakehouse.ingest.reset import require_landed_events, reset_tables
+from lakehouse.ingest.scratch import remove_scratch
 
 __all__ = [
     "Comparison",
@@ -48,6 +49,7 @@ __all__ = [
     "ingest_table",
     "quarantine_rows",
     "rebuild_change_sets",
+    "remove_scratch",
     "replay",
     "require_landed_events",
     "require_same_columns",

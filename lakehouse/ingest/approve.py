@@ -6,7 +6,7 @@ from datetime import datetime
 
 from lakehouse.errors import ConfigError
 from lakehouse.ingest.context import IngestContext, IngestResult
-from lakehouse.ingest.decide import compare_and_write, decide_snapshot, refresh_bronze_if_missing
+from lakehouse.ingest.decide import compare_and_write, decide_snapshot, ingest_table, refresh_bronze_if_missing
 from lakehouse.ingest.replay import replay
 from lakehouse.lake import ledger
 from lakehouse.lake.ledger import LedgerEntry
@@ -18,7 +18,9 @@ def approve_snapshot(context: IngestContext, time: datetime, is_landed_again: bo
     """Accept a snapshot without applying the guard.
 
     A held one is compared with bronze. One that was rejected for being late, or that changed after a later one was
-    accepted, is put in its place: it and all after it are compared again (`replay`).
+    accepted, is put in its place: it and all after it are compared again (`replay`). One that changed before anything
+    was decided about it waits for a decision as before: it and those before it are decided about now, with the guard. A
+    batch of a change feed that changed replaces the one that was accepted: its events count instead of those.
 
     Args:
         context: The table's ingest.
@@ -31,9 +33,13 @@ def approve_snapshot(context: IngestContext, time: datetime, is_landed_again: bo
     """
     table, entry = context.table, context.history.entry_at(time)
     stamp, later = snapshot_name(time), context.history.superseding(time)
+    if context.config.feed and entry and _was_landed_again(context, entry):
+        is_landed_again = True
     if later and entry and (is_landed_again or entry.is_late or _was_landed_again(context, entry)):
         verb = "was put in its place" if entry.is_late else "changed after it was taken"
         return replay(context, time, f"{stamp} {verb}", added=time)
+    if is_landed_again and entry is None:
+        return ingest_table(context)
     if not is_landed_again and (entry is None or entry.status != "held"):
         raise ConfigError(
             f"the snapshot {stamp} of {table.name} is {entry.status}"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import duckdb
 from pyspark.sql import functions as F
 
 from lakehouse.errors import ConfigError, DataRefused
@@ -81,8 +82,12 @@ def compare_snapshot(
             require_acceptable(comparison)
         except DataRefused as refused:
             if isinstance(refused, MissingColumns):
-                raise _with_offered_names(context, readable, before, optional_columns, refused) from refused
-            raise _other_format(context, snapshot) or refused from refused
+                better = _with_offered_names(context, readable, before, optional_columns, refused)
+            else:
+                better = _other_format(context, snapshot) or refused
+            if better is refused:
+                raise
+            raise better from refused
         yield comparison
 
 
@@ -114,26 +119,47 @@ def _compare_in_driver(
     """Compare the rows in the driver; return None if only Spark can."""
     table = context.table
     limit = table.tuning.driver_compare_bytes
-    if not is_local(table.spark):  # executors share the work on a large snapshot
-        limit = min(limit, _CLUSTER_BYTES)
-    if context.forgotten or not limit or snapshot.size > limit:
+    if context.forgotten or not limit or snapshot.size > limit or not local.can_compare(context.config):
+        return None
+    if snapshot.size > _CLUSTER_BYTES and not is_local(table.spark):  # executors share the work on a large snapshot
         return None
     state = before.find()
     if state is None:
         return None
-    root = table.lake.local_path("plain")
-    # `lakehouse diff` before the first run creates no lake.
-    if root.parent.exists():
-        folder = stack.enter_context(temp_dirs.temp_dir(root))
-    else:
-        folder = Path(stack.enter_context(TemporaryDirectory()))
-    rows = local.compare_in_driver(settings, snapshot, state, folder, stack, before.grace)
-    if rows is None:
-        return None
+    with ExitStack() as until_compared:
+        preloaded = None
+        if context.backlog:
+            connection, preloaded = context.backlog.database, context.backlog.preloaded_rows(settings, snapshot)
+        else:
+            connection = until_compared.enter_context(open_database(context, snapshot.size))
+        rows = local.compare_in_driver(settings, snapshot, state, connection, before.grace, preloaded, before.time)
+        if rows is None:  # Spark needs the memory now
+            return None
+        stack.callback(until_compared.pop_all().close)
     unknown, missing = rows.unknown_columns, rows.missing_columns
     return LocalComparison(
         context, snapshot, before, rows.counts, rows.record_count, unknown, missing, rows.slices, rows
     )
+
+
+@contextmanager
+def open_database(context: IngestContext, data_bytes: int) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a database for comparisons in the driver, and a temporary folder for data that does not fit in memory.
+
+    Args:
+        context: The table's ingest.
+        data_bytes: The size of the largest snapshot.
+    """
+    root = context.table.lake.local_path("plain")
+    with ExitStack() as stack:
+        # `lakehouse diff` before the first run creates no lake.
+        if root.parent.exists():
+            folder = stack.enter_context(temp_dirs.temp_dir(root))
+        else:
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+        connection = local.open_database(folder, data_bytes, context.pipeline.timezone)
+        stack.callback(connection.close)
+        yield connection
 
 
 def _compare(
@@ -183,5 +209,7 @@ def undelivered_columns(context: IngestContext) -> frozenset[str]:
     if not last or not last.path:
         return frozenset()
     entry = history.base_state if history.base_state and history.is_dropped(last) else last
+    if context.backlog and (undelivered := context.backlog.undelivered.get(entry.path or "")) is not None:
+        return undelivered
     delivered = change_sets.delivered_columns(context.table, entry)
     return frozenset(name for name in context.table.schema.names if name not in delivered)

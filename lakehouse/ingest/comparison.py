@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import duckdb
@@ -14,12 +15,12 @@ from pyspark.sql import types as T
 from lakehouse.ingest import diff
 from lakehouse.ingest.context import IngestContext, StateRows
 from lakehouse.ingest.diff import Counts
-from lakehouse.ingest.hashes import hash_columns
 from lakehouse.ingest.local import LocalRows
 from lakehouse.ingest.readers.parsed_file import ParsedSnapshot
 from lakehouse.ingest.readers.snapshot_reader import RECEIVED, UNMASKED
 from lakehouse.lake import change_sets, small_tables
 from lakehouse.lake.cdc import DELETE, INSERT
+from lakehouse.lake.hashes import hash_columns
 from lakehouse.lake.marked_rows import is_marked
 from lakehouse.lake.slices import Slices
 from lakehouse.schema import pii
@@ -110,14 +111,19 @@ class Comparison(ABC):
         """
         return []
 
-    def changed_rows(self, sequence: int) -> pa.Table:
+    def collect_change_set(self, sequence: int, path: str) -> tuple[pa.Table, Callable[[], None]]:
         """Return the rows of the change set in memory, by the columns that the lake stores, with those of `_cdc_*`.
 
         Args:
             sequence: The sequence that it gets.
+            path: Where to write it, relative to the lake.
+
+        Returns:
+            The rows, and a function that writes them, in any thread.
         """
+        self.write_change_set(sequence, path)
         rows = self.change_set(sequence)
-        return rows.toArrow().cast(small_tables.arrow_schema(rows.schema))
+        return rows.toArrow().cast(small_tables.arrow_schema(rows.schema)), lambda: None
 
     def inserted_rows(self) -> pa.Table | None:
         """Return the inserted rows, by the columns that the lake stores; None if they are Spark's."""
@@ -232,14 +238,18 @@ class LocalComparison(Comparison):
         return () if self.context.config.format == "parquet" else self.rows.leading_zero_columns()
 
     def change_set(self, sequence: int) -> DataFrame:
-        return small_tables.to_frame(self.context.table.spark, self.changed_rows(sequence), self._fields)
-
-    def changed_rows(self, sequence: int) -> pa.Table:
-        return self.rows.change_set(sequence, self.snapshot.time).read_all()
+        rows = self.rows.change_set(sequence, self.snapshot.time).read_all()
+        return small_tables.to_frame(self.context.table.spark, rows, self._fields)
 
     def write_change_set(self, sequence: int, path: str) -> None:
+        self._write(self.rows.change_set(sequence, self.snapshot.time), path)
+
+    def collect_change_set(self, sequence: int, path: str) -> tuple[pa.Table, Callable[[], None]]:
+        rows = self.rows.change_set(sequence, self.snapshot.time).read_all()
+        return rows, lambda: self._write(rows.to_batches(), path)
+
+    def _write(self, batches: Iterable[pa.RecordBatch], path: str) -> None:
         written = T.StructType([f for f in self._fields if f.name not in self.missing_columns])
-        batches = self.rows.change_set(sequence, self.snapshot.time)
         folder = self.context.table.lake.path(path)
         change_sets.write_batches((batch.select(written.names) for batch in batches), written, folder)
 

@@ -81,8 +81,14 @@ class IngestContext:
 
     @cached_property
     def forgotten(self) -> frozenset[str]:
-        """Hashes of the keys that were forgotten on request, whose rows are ignored."""
-        return forgotten_keys.read_hashes(self.table.spark, self.table.lake, self.table.name)
+        """Hashes of the keys that were forgotten on request, whose rows are ignored.
+
+        Raises:
+            ConfigError: The table does not have these keys any more, so that their rows could not be recognised.
+        """
+        hashes = forgotten_keys.read_hashes(self.table.spark, self.table.lake, self.table.name)
+        forgotten_keys.require_recognisable(self.config, hashes, self.table.name, str(self.pipeline.path))
+        return hashes
 
     def read_settings(self, optional_columns: frozenset[str] = frozenset()) -> ReadSettings:
         """Return the settings of the reader of the table's files."""
@@ -103,11 +109,13 @@ class StateRows:
             Spark can read them.
         grace: The treatment of keys that the snapshot lacks; None: they are deleted. With it, the rows have the columns
             of `bronze.STATE_FIELDS`, and marked rows are among them.
+        time: The time of the last accepted snapshot, if it was accepted in the same pass; else None.
     """
 
     read: Callable[[], DataFrame]
     find: Callable[[], TableRows | pa.Table | None] = lambda: None
     grace: Grace | None = None
+    time: datetime | None = None
 
     @cached_property
     def frame(self) -> DataFrame:

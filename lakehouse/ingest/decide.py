@@ -20,8 +20,9 @@ from dataclasses import replace
 from lakehouse import bronze
 from lakehouse.config import Guard
 from lakehouse.errors import ConfigError, DataRefused
+from lakehouse.failpoints import failpoint
 from lakehouse.ingest import feed
-from lakehouse.ingest.backlog import Backlog
+from lakehouse.ingest.backlog import collect_decisions
 from lakehouse.ingest.compare import compare_snapshot, undelivered_columns
 from lakehouse.ingest.context import CompareFunction, IngestContext, IngestResult
 from lakehouse.ingest.grace import GUARD_OF_EQUAL, is_expiry_due, state_of_bronze
@@ -47,12 +48,8 @@ def ingest_table(context: IngestContext) -> IngestResult:
     """
     require_same_columns(context)
     pending = list(pending_snapshots(context))
-    context.backlog = Backlog(context) if Backlog.fits(context, pending) else None
-    try:
+    with collect_decisions(context, pending):
         entries = _decide_all(context, pending)
-    finally:
-        if context.backlog:
-            context.backlog.publish()
     late = tuple(e for e in entries if e.snapshot_time in context.late)
     held = context.history.held_entry
     return IngestResult(context.table.name, tuple(entries), held, late, context.held_messages)
@@ -75,6 +72,7 @@ def _decide_all(context: IngestContext, pending: list[LandedSnapshot]) -> list[L
             context.unchanged.append(entry)  # it publishes nothing, and can wait for those of other tables
         else:
             entry = ledger.append(context.table.spark, context.table.lake, entry)
+            failpoint("after_decision", entry.table)
         entries.append(entry)
         context.history = context.history.with_entry(entry)
     return entries
@@ -196,6 +194,7 @@ def compare_and_write(
         if entry.status == "held":
             return entry
         sequence = (history.last_accepted.sequence or 0) + 1 if history.last_accepted else 1
+        failpoint("before_quarantine", table.name)
         # What is written now stays invisible until the ledger has the sequence and names the change set.
         with ExitStack() as stack:
             rejected = None
@@ -204,11 +203,14 @@ def compare_and_write(
                 stack.enter_context(persist_rows(rows))  # else each use would read the files again
                 rejected = snapshot_reader.add_line_numbers(table.spark, rows, table.config, comparison.snapshot)
             quarantine.write_of_table(table, rejected, sequence, comparison.slices, context.pipeline.timezone)
+        failpoint("after_quarantine", table.name)
         used_paths = context.reserved_paths.union(e.path for e in history.entries if e.path)
         is_feed = context.config.feed is not None
         kind = "feed" if is_feed else "full-load" if sequence == 1 else "cdc"
         path = table.lake.change_set_path(table.name, sequence, snapshot.time, used_paths, is_feed)
-        comparison.write_change_set(sequence, path)
         if context.backlog:
-            context.backlog.apply(comparison, sequence)
+            context.backlog.write_change_set(comparison, sequence, path)
+        else:
+            comparison.write_change_set(sequence, path)
+        failpoint("after_change_set", table.name)
         return replace(entry, sequence=sequence, kind=kind, path=path)

@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
-from lakehouse.ingest.hashes import hash_columns, normalize
+from lakehouse.config.row_keys import ROW_COUNT
 from lakehouse.ingest.readers.snapshot_reader import KEY_STATE, NULL_SLICE, PROBLEMS, RECEIVED, UNMASKED
 from lakehouse.lake.cdc import (
     CHANGED_COLUMNS,
@@ -43,6 +43,7 @@ from lakehouse.lake.grace import (
     outcome_sql,
     since_sql,
 )
+from lakehouse.lake.hashes import hash_columns, normalize
 from lakehouse.lake.marked_rows import is_marked
 from lakehouse.lake.slice_columns import slice_in_table
 from lakehouse.schema.table_schema import stored_schema
@@ -59,6 +60,7 @@ ACCEPTED_SLICE, STATE_SLICE = "_cdc_accepted_slice", "_cdc_state_slice"
 
 _ROW_HASHES = ["_cdc_whole_1", "_cdc_whole_2"]  # of the row that represents its key; the row is fetched by them
 _COMPARED_HASHES = ["_cdc_after_1", "_cdc_after_2"]  # of the compared columns
+_IS_FEWER = "_cdc_is_fewer"  # of a table without a key: whether there are fewer equal rows than before
 _STATE_HASHES = ["_cdc_before_1", "_cdc_before_2"]  # the same of the table's row
 
 
@@ -84,6 +86,7 @@ class Counts:
     went_missing: int = 0  # since this snapshot
     marks: int = 0  # the rows of the change set that only set or clear `_cdc_missing_since`
     expired: int = 0  # of those deleted: they were missing before, or marked
+    fewer: int = 0  # of those updated, of a table without a key: the snapshot has fewer equal rows than the one before
 
     @property
     def changes(self) -> int:
@@ -114,10 +117,12 @@ def verdicts(rows: DataFrame, state: DataFrame, table: Table, grace: Grace | Non
         of the snapshot then decide about the keys that it lacks (`ingest/slices.py`).
     """
     schema = stored_schema(table)
-    compared = [c for c in schema.names if c not in table.keys and c not in table.ignore]
+    compared = [*table.compared_columns]
     absence = [F.col(MISSING_SINCE).alias("_cdc_since"), is_marked().alias("_cdc_was_marked")] if grace else []
     state_slice = [slice_in_table(table).alias(STATE_SLICE)] if table.slice_by else []
-    before = state.select(*table.keys, *hash_columns(compared, schema, _STATE_HASHES), *absence, *state_slice)
+    counted = [F.col(ROW_COUNT).alias("_cdc_count_before")] if table.counts_rows else []
+    hashes = hash_columns(compared, schema, _STATE_HASHES)
+    before = state.select(*table.keys, *hashes, *absence, *state_slice, *counted)
     hash_pairs = zip(_COMPARED_HASHES, _STATE_HASHES, strict=True)
     # Keys that were read have no null, and the one group of unreadable rows must match nothing: so plain equality.
     joined = _group_by_key(rows, table, compared).join(before, on=list(table.keys), how="full")
@@ -144,6 +149,7 @@ def verdicts(rows: DataFrame, state: DataFrame, table: Table, grace: Grace | Non
     if table.slice_by:
         accepted = F.when(F.col(VERDICT).isin(INSERT, UPDATE, UNCHANGED, IS_BACK), F.col(ACCEPTED_SLICE))
         slices = [accepted.alias(ACCEPTED_SLICE), F.col(STATE_SLICE)]
+    is_fewer = (F.col(VERDICT) == UPDATE) & (F.col("_cdc_rows") < F.col("_cdc_count_before"))
     return joined.select("*", verdict.alias(VERDICT)).select(
         VERDICT,
         F.coalesce("_cdc_rows", F.lit(0)).alias("_cdc_rows"),
@@ -152,6 +158,7 @@ def verdicts(rows: DataFrame, state: DataFrame, table: Table, grace: Grace | Non
         *[F.when(is_needed, F.col(c)).alias(c) for c in [*table.keys, *_ROW_HASHES]],
         *(["_cdc_since"] if grace else []),
         *(["_cdc_marked"] if grace and table.slice_by else []),
+        *([is_fewer.alias(_IS_FEWER)] if table.counts_rows else []),
         *slices,
     )
 
@@ -177,14 +184,14 @@ def _key_facts(table: Table, is_known: Column, is_same: Column, grace: Grace) ->
 def _group_by_key(rows: DataFrame, table: Table, compared: list[str]) -> DataFrame:
     """Return one row per key of the snapshot; rows whose key was not read form one group, under null."""
     schema = stored_schema(table)
-    content = [c for c in schema.names if c not in table.keys]
+    content = _content(table)
     narrow = rows.select(
         *[F.when(F.col(KEY_STATE) == "read", F.col(k)).alias(k) for k in table.keys],
         (F.col(KEY_STATE) == "unreadable").alias("_cdc_lost"),
         (F.size(PROBLEMS) == 0).alias("_cdc_good"),
         *([F.col(table.updated_at).alias("_cdc_at")] if table.updated_at else []),
         *hash_columns(content, schema, _ROW_HASHES),
-        *hash_columns(compared, schema, _COMPARED_HASHES),
+        *hash_columns([c for c in compared if c != ROW_COUNT], schema, _COMPARED_HASHES),
         *([slice_in_table(table).alias(ACCEPTED_SLICE)] if table.slice_by else []),
     )
     grouped = narrow.groupBy(*table.keys).agg(
@@ -195,7 +202,16 @@ def _group_by_key(rows: DataFrame, table: Table, compared: list[str]) -> DataFra
     )
     # The greatest and the least of a key's rows differ.
     is_conflict = reduce(Column.__or__, [F.col(c) != F.col(f"_cdc_low{c}") for c in _ROW_HASHES])
+    if table.counts_rows:
+        counted = grouped.withColumn(ROW_COUNT, F.col("_cdc_rows"))
+        hashes = hash_columns(compared, schema, _COMPARED_HASHES)
+        grouped = counted.withColumns(dict(zip(_COMPARED_HASHES, hashes, strict=True))).drop(ROW_COUNT)
     return grouped.select("*", F.coalesce(is_conflict, F.lit(False)).alias("_cdc_conflict"))
+
+
+def _content(table: Table) -> list[str]:
+    """Return the columns in which rows of one key may differ: none, if rows are told apart by all of their values."""
+    return [] if table.counts_rows else [c for c in stored_schema(table).names if c not in table.keys]
 
 
 def _row_hashes(newest: bool, others: list[str]) -> list[Column]:
@@ -245,6 +261,7 @@ def count_verdicts(verdicts: DataFrame, live_rows: Column | None = None) -> Data
         total(rows - 1, INSERT, UPDATE, UNCHANGED, IS_BACK).alias("duplicates"),
         keys(CONFLICT).alias("conflicts"),
         F.coalesce(F.sum("_cdc_unreadable"), F.lit(0)).alias("unreadable_keys"),
+        *([F.count_if(_IS_FEWER).alias("fewer")] if _IS_FEWER in verdicts.columns else []),
         *(
             [
                 keys(GOES_MISSING, STILL_MISSING).alias("missing"),
@@ -286,12 +303,15 @@ def changed_rows(
     schema, keys = stored_schema(table), list(table.keys)
     no_columns = F.lit(None).cast("array<string>").alias(CHANGED_COLUMNS)
     after, changed = rows.where(F.size(PROBLEMS) == 0), no_columns
+    count = [F.col("_cdc_rows").alias(ROW_COUNT)] if table.counts_rows else []
     if counts.inserted == counts.rows_read:  # a first load without duplicates: nothing has to be joined
+        after = after.withColumn(ROW_COUNT, F.lit(1).cast("bigint")) if count else after
         after = after.select(*schema.names, F.lit(INSERT).alias(VERDICT))
     else:
-        content = [c for c in schema.names if c not in table.keys]
-        wanted = verdicts.where(F.col(VERDICT).isin(INSERT, UPDATE)).select(*keys, *_ROW_HASHES, VERDICT)
-        hashed = after.select(*schema.names, *hash_columns(content, schema, _ROW_HASHES))
+        content = _content(table)
+        wanted = verdicts.where(F.col(VERDICT).isin(INSERT, UPDATE)).select(*keys, *_ROW_HASHES, VERDICT, *count)
+        names = [name for name in schema.names if name in after.columns]
+        hashed = after.select(*names, *hash_columns(content, schema, _ROW_HASHES))
         after = hashed.join(wanted, on=[*keys, *_ROW_HASHES], how="inner")
         # Rows with the same key and hashes are equal in all columns, so it does not matter which one remains.
         after = (after.dropDuplicates(keys) if counts.duplicates else after).select(*schema.names, VERDICT)

@@ -9,40 +9,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
-from functools import reduce
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import bronze
-from lakehouse.bronze import apply_feed, feed, feed_difference, feed_rules
-from lakehouse.config import FEED_SEQUENCE, Table
+from lakehouse.bronze import apply_feed, feed_rules
+from lakehouse.config import Table
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.ingest.context import IngestContext, StateRows
-from lakehouse.ingest.diff import Counts
+from lakehouse.ingest.feed_arrival import Arrival, begin_arrival
 from lakehouse.ingest.feed_comparison import IS_REJECTED, NULL_SEQUENCE, FeedComparison
-from lakehouse.ingest.hashes import hash_columns
+from lakehouse.ingest.feed_conflicts import EVENT_HASHES, find_conflicts, mark_rejected
+from lakehouse.ingest.feed_correction import Correction, compare_correction, split_files
+from lakehouse.ingest.feed_counts import count_batch
 from lakehouse.ingest.readers import snapshot_reader
 from lakehouse.ingest.readers.parsed_file import ParsedSnapshot
 from lakehouse.ingest.readers.snapshot_reader import KEY_STATE, PROBLEMS, RECEIVED
-from lakehouse.lake import change_sets, delta, feed_events
-from lakehouse.lake.cdc import DELETE, INSERT, UPDATE
+from lakehouse.lake import change_sets, delta, feed_events, forgotten_keys
 from lakehouse.lake.feed_events import KIND, TRUNCATE
-from lakehouse.lake.merge import ACTION
+from lakehouse.lake.hashes import hash_columns
 from lakehouse.schema import mismatch
 from lakehouse.schema.table_schema import received_schema
 from lakehouse.spark.persist import persist_rows
 from lakehouse.spark.session import SPARK_ERRORS, local_frame
 from lakehouse.storage.landing import LandedSnapshot
 
-_HASHES = ["_feed_hash_1", "_feed_hash_2"]  # of all columns of an event
-_ACCEPTED_HASHES = ["_feed_accepted_1", "_feed_accepted_2"]  # of the accepted event of that key and sequence
-_IN_BATCH = "_feed_in_batch"
 _PROBLEM_TYPE = T.StructType([T.StructField(name, T.StringType()) for name in ("column", "value", "reason")])
+_MIN_BYTES_PER_EVENT = 32  # about, in a file as received
 _INTERNAL_FIELDS = (
     T.StructField(PROBLEMS, T.ArrayType(_PROBLEM_TYPE)),
     T.StructField(RECEIVED, T.StringType()),
@@ -65,38 +62,62 @@ def compare_feed(
     Raises:
         DataRefused: The batch cannot be read, or a condition cannot be computed for one of its events.
     """
-    table, config, history = context.table, context.config, context.history
-    sequence = (history.last_accepted.sequence or 0) + 1 if history.last_accepted else 1
-    newest = max([snapshot.time, *(entry.snapshot_time for entry in history.accepted)])
-    names = received_schema(config).names
+    config, arrival = context.config, begin_arrival(context, snapshot)
+    of_events, full = split_files(config, snapshot)
+    feed_events.prepare_for(context.table, arrival.others, of_events.size // _MIN_BYTES_PER_EVENT)
     with ExitStack() as stack:
-        parsed = _read_events(context, snapshot, optional_columns)
-        read = stack.enter_context(persist_rows(_prepare(parsed.rows, config)))
+        parsed = _without_forgotten(context, snapshot, _read_events(context, of_events, optional_columns))
+        read = stack.enter_context(persist_rows(parsed.rows))
         row_count = _count_rows(read, snapshot)
-        events = stack.enter_context(persist_rows(_with_rejected(read, _conflicts(context, read), config)))
+        conflicts = stack.enter_context(persist_rows(find_conflicts(arrival, read)))
+        has_conflicts = conflicts.count() > 0
+        events = mark_rejected(read, conflicts if has_conflicts else None, config)
+        if has_conflicts:
+            stack.enter_context(persist_rows(events))
         kept = events.where((F.size(PROBLEMS) == 0) & ~F.col(IS_REJECTED))
-        accepted = kept.select(*map(quote_identifier, names), KIND)
-        batch = feed_events.stamp(accepted, sequence, snapshot.time, newest)
-        version = delta.current_version(table.spark, table.bronze)
-        is_current = bronze.is_current(version, config, history)
-        current = None if is_current else feed.fold_batches(table, history.accepted)
-        compared = apply_feed.compare_batch(table, history.accepted, batch, sequence, snapshot.time, current)
-        compared = stack.enter_context(persist_rows(compared))
-        counts, by_truncate = _count(context, events, kept, compared, row_count)
+        names = [*received_schema(config).names, *(field.name for field in config.field_columns)]
+        batch = arrival.stamp(kept.select(*map(quote_identifier, names), KIND))
+        correction = None
+        if full:
+            correction = stack.enter_context(_compare_correction(arrival, full, optional_columns, batch))
+            batch = batch.unionByName(arrival.stamp(feed_events.with_kind(correction.rows, config)))
+        compared = stack.enter_context(persist_rows(arrival.compare(batch, full is not None)))
+        counts, by_truncate = count_batch(arrival, events, kept, compared, row_count, correction)
         yield FeedComparison(
             context,
             snapshot,
             before,
             counts,
-            parsed.record_count,
-            parsed.unknown_columns,
-            parsed.missing_columns,
+            parsed.record_count if correction is None else None,
+            _unknown_columns(parsed, correction),
+            parsed.missing_columns & (correction.parsed.missing_columns if correction else parsed.missing_columns),
             slices=None,
-            events=events,
+            events=_with_rejected_rows(events, correction) if correction else events,
             batch=batch,
             compared=compared,
             deleted_by_truncate=by_truncate,
+            correction=correction,
         )
+
+
+def _compare_correction(
+    arrival: Arrival, full: LandedSnapshot, optional_columns: frozenset[str], batch: DataFrame
+) -> AbstractContextManager[Correction]:
+    """Compare the snapshot beside the events of a batch with the rows that bronze is to have by them."""
+    context = arrival.context
+    after = apply_feed.rows_after(arrival.stored, arrival.compare(batch), context.config)
+    events = feed_events.read(context.table, arrival.others).unionByName(batch)
+    return compare_correction(context, full, optional_columns, events, after)
+
+
+def _unknown_columns(parsed: ParsedSnapshot, correction: Correction | None) -> tuple[str, ...]:
+    return tuple(sorted({*parsed.unknown_columns, *(correction.parsed.unknown_columns if correction else ())}))
+
+
+def _with_rejected_rows(events: DataFrame, correction: Correction) -> DataFrame:
+    """Return the events of a batch, with the rows of its snapshot that cannot be read."""
+    rejected = correction.rejected.withColumn(KIND, F.lit(feed_events.UPSERT)).withColumn(IS_REJECTED, F.lit(False))
+    return events.unionByName(rejected, allowMissingColumns=True)
 
 
 def undelivered_columns(context: IngestContext) -> frozenset[str]:
@@ -115,7 +136,8 @@ def undelivered_columns(context: IngestContext) -> frozenset[str]:
     ends = [accepted[0], accepted[-1]] if accepted else []
     delivered = [frozenset(change_sets.delivered_columns(context.table, entry)) for entry in ends]
     names, own = received_schema(context.config).names, feed_rules.feed_of(context.config)
-    of_event = {*own.drop} - {*own.sequence_by, *context.config.keys}
+    sources = {column for field in context.config.field_columns for column in field.paths[0][:1]}
+    of_event = {*own.drop} - {*own.sequence_by, *context.config.keys, *sources}
     lacking = {name for name in names if name not in of_event and any(name not in columns for columns in delivered)}
     return frozenset(lacking | {name for name in of_event if not any(name in columns for columns in delivered)})
 
@@ -135,7 +157,7 @@ def acceptance_change(context: IngestContext) -> str:
     if not all(is_feed):
         return "it was given a `feed`, and its rows come from snapshots"
     written = change_sets.written_schema(table, history.accepted[-1])
-    own = {field.name for field in feed_events.BATCH_FIELDS}
+    own = {field.name for field in feed_events.OWN_FIELDS}
     columns = T.StructType([field for field in written if field.name not in own])
     if changed := mismatch.schema_mismatches(columns, received_schema(table.config)):
         return f"the schema of its events changed: {'; '.join(changed)}"
@@ -158,27 +180,56 @@ def _read_events(context: IngestContext, snapshot: LandedSnapshot, optional_colu
     return ParsedSnapshot(local_frame(context.table.spark, fields), None, (), optional_columns)
 
 
+def _without_forgotten(context: IngestContext, snapshot: LandedSnapshot, parsed: ParsedSnapshot) -> ParsedSnapshot:
+    """Return the events that `_prepare` makes, as if the batch had never had those of forgotten keys.
+
+    A truncate is about all keys, also if it has a forgotten one.
+    """
+    events, count = _prepare(parsed.rows, context.config), parsed.record_count
+    if context.forgotten:
+        is_forgotten = forgotten_keys.is_forgotten(context.config, context.forgotten) & (F.col(KIND) != TRUNCATE)
+        count = None if count is None else count - _count_rows(events.where(is_forgotten), snapshot)
+        events = events.where(~is_forgotten)
+    return replace(parsed, rows=events, record_count=count)
+
+
 def _prepare(rows: DataFrame, table: Table) -> DataFrame:
-    """Return events with their kind, their hashes, and the problem that their sequence may be."""
+    """Return events with their kind, their hashes, and the problem that their key or their sequence may be."""
     assert table.feed
     schema = received_schema(table)
     events = feed_events.with_kind(rows, table)
     # A truncate is about all keys, whatever the columns of the key contain.
     others = F.filter(PROBLEMS, lambda p: ~F.coalesce(p["column"], F.lit("")).isin(list(table.keys)))
     problems = F.when(F.col(KIND) == TRUNCATE, others).otherwise(F.col(PROBLEMS))
-    missing = F.lit(None).cast("string")
-    for name in reversed(table.feed.sequence_by):
-        missing = F.when(F.col(quote_identifier(name)).isNull(), F.lit(name)).otherwise(missing)
-    problem = F.struct(
-        missing.alias("column"), F.lit(None).cast("string").alias("value"), F.lit(NULL_SEQUENCE).alias("reason")
-    )
-    has_other = F.size(problems) > 0
+    paths = dict(zip(table.keys, table.key_paths, strict=True))
+    fields = [field.name for field in table.field_columns]
+    no_key = _first_null({name: paths[name] for name in fields if name in paths})
+    no_key = F.when(F.col(KIND) != TRUNCATE, no_key)
+    no_sequence = _first_null({name: name for name in table.feed.sequence_by})
+    is_good = F.size(problems) == 0
+    found = F.when(no_key.isNotNull(), F.array(_problem(no_key, snapshot_reader.NULL_KEY)))
+    found = found.when(no_sequence.isNotNull(), F.array(_problem(no_sequence, NULL_SEQUENCE)))
+    received = [name for name in rows.columns if name not in (PROBLEMS, KEY_STATE)]
     return events.select(
-        *[F.col(quote_identifier(name)) for name in rows.columns if name != PROBLEMS],
-        F.when(~has_other & missing.isNotNull(), F.array(problem)).otherwise(problems).alias(PROBLEMS),
+        *map(quote_identifier, [*received, *fields]),
+        F.when(is_good, F.coalesce(found, problems)).otherwise(problems).alias(PROBLEMS),
+        F.when(is_good & no_key.isNotNull(), "null").otherwise(F.col(KEY_STATE)).alias(KEY_STATE),
         KIND,
-        *hash_columns(schema.names, schema, _HASHES),
+        *hash_columns(schema.names, schema, EVENT_HASHES),
     )
+
+
+def _first_null(names: Mapping[str, str]) -> Column:
+    """Return what the first of some columns that is null is called; null if none is."""
+    first = F.lit(None).cast("string")
+    for name, called in reversed([*names.items()]):
+        first = F.when(F.col(quote_identifier(name)).isNull(), F.lit(called)).otherwise(first)
+    return first
+
+
+def _problem(column: Column, reason: str) -> Column:
+    value = F.lit(None).cast("string")
+    return F.struct(column.alias("column"), value.alias("value"), F.lit(reason).alias("reason"))
 
 
 def _count_rows(events: DataFrame, snapshot: LandedSnapshot) -> int:
@@ -188,123 +239,3 @@ def _count_rows(events: DataFrame, snapshot: LandedSnapshot) -> int:
             return events.count()
     except SPARK_ERRORS as error:
         raise snapshot_reader.to_data_refused(error, str(snapshot.folder)) from error
-
-
-# --- events of one key and sequence -----------------------------------------------------------------------------------
-
-
-def _conflicts(context: IngestContext, events: DataFrame) -> DataFrame:
-    """Return the keys and sequences of which a batch has an event that contradicts another, in it or accepted before.
-
-    Returns:
-        The columns of key and sequence, and the hashes of the accepted event, which are null if there is none.
-    """
-    table, schema = context.config, received_schema(context.config)
-    identity = [*map(quote_identifier, feed_rules.event_identity(table))]
-    order = [F.col(quote_identifier(table.updated_at)).alias("_feed_at")] if table.updated_at else []
-    good = events.where((F.size(PROBLEMS) == 0) & (F.col(KIND) != TRUNCATE))
-    compared = good.select(*identity, *order, *_HASHES, F.lit(True).alias(_IN_BATCH))
-    if context.history.accepted:
-        accepted = feed_events.read(context.table, context.history.accepted).where(F.col(KIND) != TRUNCATE)
-        accepted = accepted.join(feed.keys_of(good, table), on=list(table.keys), how="left_semi")
-        hashes = hash_columns(schema.names, schema, _HASHES)
-        compared = compared.unionByName(accepted.select(*identity, *order, *hashes, F.lit(False).alias(_IN_BATCH)))
-    if table.duplicates == "latest":
-        newest_first = Window.partitionBy(*identity).orderBy(F.desc("_feed_at"))
-        compared = compared.withColumn("_feed_rank", F.rank().over(newest_first)).where("_feed_rank = 1")
-    of_accepted = [
-        F.max(F.when(~F.col(_IN_BATCH), F.col(c))).alias(a) for c, a in zip(_HASHES, _ACCEPTED_HASHES, strict=True)
-    ]
-    differs = reduce(Column.__or__, [F.min(c) != F.max(c) for c in _HASHES])
-    groups = compared.groupBy(*identity).agg(
-        differs.alias("_feed_differs"), F.max(_IN_BATCH).alias(_IN_BATCH), *of_accepted
-    )
-    return groups.where(F.col("_feed_differs") & F.col(_IN_BATCH)).select(*identity, *_ACCEPTED_HASHES)
-
-
-def _with_rejected(events: DataFrame, conflicts: DataFrame, table: Table) -> DataFrame:
-    """Mark the events that contradict another; one that equals the accepted event is not among them."""
-    identity = feed_rules.event_identity(table)
-    marked = conflicts.withColumn("_feed_conflict", F.lit(True))
-    joined = events.join(marked, on=identity, how="left")
-    is_accepted = F.lit(True)
-    for of_event, of_accepted in zip(_HASHES, _ACCEPTED_HASHES, strict=True):
-        is_accepted = is_accepted & F.col(of_event).eqNullSafe(F.col(of_accepted))
-    is_rejected = F.coalesce(F.col("_feed_conflict"), F.lit(False)) & ~is_accepted
-    is_good = (F.size(PROBLEMS) == 0) & (F.col(KIND) != TRUNCATE)
-    return joined.select(*map(quote_identifier, events.columns), (is_rejected & is_good).alias(IS_REJECTED))
-
-
-# --- counts -----------------------------------------------------------------------------------------------------------
-
-
-def _truncate_identity() -> list[Column]:
-    """Return the columns by which truncates differ; they are null, and so not counted, for other events."""
-    is_truncate = (F.size(PROBLEMS) == 0) & (F.col(KIND) == TRUNCATE)
-    return [F.when(is_truncate, F.col(name)) for name in _HASHES]
-
-
-def _count(
-    context: IngestContext, events: DataFrame, kept: DataFrame, compared: DataFrame, row_count: int
-) -> tuple[Counts, int]:
-    """Return the counts of a batch, and how many keys its truncates delete.
-
-    Of the events of a changed key, one decided, and the others lost to it. In a history (scd 2) each may have its
-    window, and only those that had been accepted before change nothing.
-    """
-    table, keys = context.config, [*map(quote_identifier, context.config.keys)]
-    identity = feed_rules.event_identity(table)
-    of_events = events.agg(
-        F.count_if((F.size(PROBLEMS) > 0) | F.col(IS_REJECTED)).alias("quarantined"),
-        F.count_if(IS_REJECTED).alias("rejected"),
-        F.count_distinct(*_truncate_identity()).alias("truncates"),
-    )
-    distinct = kept.select(*map(quote_identifier, identity), *_HASHES, KIND).distinct()
-    of_keys = distinct.where(F.col(KIND) != TRUNCATE)
-    is_repeated = F.lit(False)
-    if table.scd == 2 and context.history.accepted:
-        accepted = feed_events.read(context.table, context.history.accepted).where(F.col(KIND) != TRUNCATE)
-        known = accepted.select(*map(quote_identifier, identity)).distinct()
-        of_keys = of_keys.join(known.withColumn("_feed_known", F.lit(True)), on=identity, how="left")
-        is_repeated = F.coalesce(F.col("_feed_known"), F.lit(False))
-    of_key = of_keys.groupBy(*keys).agg(
-        F.count(F.lit(1)).alias("_feed_events"),
-        F.count_if(is_repeated).alias("_feed_repeated"),
-        F.max(F.when(F.col(KIND) == feed_events.DELETE, feed.sequence(table))).alias("_feed_last_delete"),
-        F.max(F.when(F.col(KIND) == feed_events.UPSERT, feed.sequence(table))).alias("_feed_last_upsert"),
-    )
-    changes = feed_difference.key_changes(compared, table)
-    action, event_count = F.col(ACTION), F.coalesce(F.col("_feed_events"), F.lit(0))
-    if table.scd == 2:
-        unchanged = F.when(action.isNull(), event_count).otherwise(F.coalesce("_feed_repeated", F.lit(0)))
-    else:
-        unchanged = event_count - F.when(action.isNotNull() & (event_count > 0), 1).otherwise(0)
-    # A delete that is older than the row, or than an upsert beside it, deletes nothing: then the truncate does.
-    is_last = F.coalesce(F.col("_feed_last_delete") > F.col("_feed_last_upsert"), F.lit(True))
-    by_delete = F.coalesce(is_last & (F.col("_feed_last_delete") > F.col(FEED_SEQUENCE)), F.lit(False))
-    totals = (
-        changes.join(of_key, on=list(table.keys), how="full")
-        .agg(
-            F.count_if(action == INSERT).alias("inserted"),
-            F.count_if(action == UPDATE).alias("updated"),
-            F.count_if(action == DELETE).alias("deleted"),
-            F.coalesce(F.sum(unchanged), F.lit(0)).alias("unchanged"),
-            F.coalesce(F.sum(event_count), F.lit(0)).alias("events"),
-            F.count_if((action == DELETE) & ~by_delete).alias("by_truncate"),
-        )
-        .crossJoin(of_events)
-        .collect()[0]
-    )
-    effective = min(totals.truncates, 1 if totals.by_truncate else 0)
-    counts = Counts(
-        rows_read=row_count,
-        inserted=totals.inserted,
-        updated=totals.updated,
-        deleted=totals.deleted,
-        unchanged=totals.unchanged + totals.truncates - effective,
-        quarantined=totals.quarantined,
-        duplicates=row_count - totals.quarantined - totals.events - totals.truncates,
-        conflicts=totals.rejected if table.duplicates != "quarantine" else 0,
-        unreadable_keys=0,
-    )
-    return counts, totals.by_truncate

@@ -12,12 +12,13 @@ from lakehouse.bronze import feed_difference, feed_rules
 from lakehouse.config import Guard
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.ingest.comparison import Comparison
-from lakehouse.ingest.hashes import normalize
+from lakehouse.ingest.feed_correction import Correction
 from lakehouse.ingest.readers.snapshot_reader import KEY_STATE, PROBLEMS, RECEIVED, UNMASKED
 from lakehouse.ingest.shares import is_more_than
 from lakehouse.lake import feed_events
 from lakehouse.lake.cdc import CHANGED_COLUMNS, DELETE, END_AT, UPDATE
 from lakehouse.lake.feed_events import KIND, TRUNCATE
+from lakehouse.lake.hashes import normalize
 from lakehouse.lake.merge import ACTION
 from lakehouse.text import counted
 
@@ -37,12 +38,14 @@ class FeedComparison(Comparison):
         batch: The accepted events, with their kind and the columns of their batch.
         compared: Their changes in bronze (`bronze.feed_difference.compare`).
         deleted_by_truncate: How many keys a truncate of the batch deletes.
+        correction: What the snapshot beside the events changes; None: there is none.
     """
 
     events: DataFrame
     batch: DataFrame
     compared: DataFrame
     deleted_by_truncate: int
+    correction: Correction | None = None
 
     def hold_reason(self, guard: Guard) -> str | None:
         """Return why the batch has to be approved, or None.
@@ -51,11 +54,14 @@ class FeedComparison(Comparison):
             guard: The limits to apply.
         """
         reasons = []
-        if self.deleted_by_truncate:
-            live = self.count_before()
-            if is_more_than(self.deleted_by_truncate, guard.max_deleted, live):
-                found = f"{self.deleted_by_truncate} of {live} rows deleted by a truncate"
+        extra, unreadable = (self.correction.extra, self.correction.unreadable) if self.correction else (0, 0)
+        for count, cause in ((self.deleted_by_truncate, "a truncate"), (extra, "the snapshot beside the feed")):
+            if count and is_more_than(count, guard.max_deleted, live := self.count_before()):
+                found = f"{count} of {live} rows deleted by {cause}"
                 reasons.append(f"{found}, more than max_deleted {guard.max_deleted:g}")
+        if extra and unreadable:
+            rows = counted(unreadable, "row")
+            reasons.append(f"{rows} of the snapshot whose key cannot be read, beside {counted(extra, 'row')} deleted")
         if is_more_than(self.counts.quarantined, guard.max_quarantined, self.counts.rows_read):
             found = f"{self.counts.quarantined} of {self.counts.rows_read} events quarantined"
             reasons.append(f"{found}, more than max_quarantined {guard.max_quarantined:g}")
@@ -138,8 +144,11 @@ class FeedComparison(Comparison):
 
     def write_change_set(self, sequence: int, path: str) -> None:
         """Write the accepted events, which carry the sequence already."""
-        count = self.counts.rows_read - self.counts.quarantined
-        feed_events.write(self.context.table, self.batch.drop(KIND, *self.missing_columns), path, count)
+        count = self.counts.rows_read - self.counts.quarantined + (self.correction.keys if self.correction else 0)
+        derived = [KIND, *(field.name for field in self.context.config.field_columns)]
+        if self.correction is None:
+            derived.append(feed_events.CORRECTION)
+        feed_events.write(self.context.table, self.batch.drop(*derived, *self.missing_columns), path, count)
 
 
 def _of(side: str, name: str) -> Column:

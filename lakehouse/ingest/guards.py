@@ -15,7 +15,7 @@ from lakehouse.ingest.comparison import Comparison
 from lakehouse.ingest.diff import Counts
 from lakehouse.ingest.feed_comparison import FeedComparison
 from lakehouse.ingest.held import commonest_reasons, held_message
-from lakehouse.ingest.readers.snapshot_reader import add_line_numbers
+from lakehouse.ingest.readers.snapshot_reader import example_lines
 from lakehouse.ingest.rekeyed import rekeyed_text
 from lakehouse.ingest.shares import is_more_than
 from lakehouse.lake import ledger
@@ -40,6 +40,9 @@ def apply_guards(base: LedgerEntry, comparison: Comparison, guard: Guard | None)
     counts = {name: getattr(comparison.counts, name) for name in COUNT_COLUMNS}
     if comparison.before.grace:
         counts |= {"missing": comparison.counts.missing, "marks": comparison.counts.marks}
+    correction = comparison.correction if isinstance(comparison, FeedComparison) else None
+    if correction:
+        counts |= {"corrected": correction.keys}
     base = replace(base, slices=comparison.slices.to_json() if comparison.slices else None)
     reason = _hold_reason(comparison, guard) if guard else None
     rekeyed = rekeyed_text(comparison, is_held=reason is not None) if guard else None
@@ -51,6 +54,8 @@ def apply_guards(base: LedgerEntry, comparison: Comparison, guard: Guard | None)
         kept = "; ".join([reason, *(each.text(with_value=False) for each in reasons)])
         return replace(base, status="held", reason=kept, **counts)
     warnings = [rekeyed] if rekeyed else []
+    if correction and comparison.context.history.accepted and (drift := correction.describe()):
+        warnings.append(drift)
     if unknown := ", ".join(comparison.unknown_columns):
         warnings.append(f"columns that are not in the schema are ignored: {unknown}")
     if isinstance(comparison, FeedComparison) and comparison.missing_columns and comparison.counts.rows_read:
@@ -110,12 +115,7 @@ def require_acceptable(comparison: Comparison) -> None:
 
 
 def _example_lines(comparison: Comparison, rows: DataFrame) -> str:
-    """Return `, such as in lines 3, 4` for rows of the snapshot; nothing if its format has no lines."""
-    context = comparison.context
-    numbered = add_line_numbers(context.table.spark, rows, context.config, comparison.snapshot)
-    lines = sorted({row["line"] for row in numbered.select("line").collect() if row["line"] is not None})
-    few = ", ".join(str(line) for line in lines[:_MAX_EXAMPLES])
-    return f", such as in line{'s' if len(lines) > 1 else ''} {few}" if lines else ""
+    return example_lines(comparison.context.table.spark, rows, comparison.context.config, comparison.snapshot)
 
 
 def _hold_reason(comparison: Comparison, guard: Guard) -> str | None:
@@ -171,10 +171,11 @@ def _exceeded_limits(counts: Counts, guard: Guard, live_rows: Callable[[], int])
         if limit is not None and count and (live := live_rows()) and is_more_than(count, limit, live):
             of_rows = f"{counted(count, 'row')} inserted beside {live}" if name == "inserted" else ""
             yield f"{of_rows or f'{count} of {live} rows {kind}'}, more than max_{name} {limit:g}"
-    if counts.unreadable_keys and (counts.deleted or counts.went_missing):
+    if counts.unreadable_keys and (counts.deleted or counts.went_missing or counts.fewer):
         unreadable, kinds = counted(counts.unreadable_keys, "row"), []
         kinds += [f"{counted(counts.deleted, 'row')} deleted"] if counts.deleted else []
         kinds += [f"{counted(counts.went_missing, 'row')} missing"] if counts.went_missing else []
+        kinds += [f"{counted(counts.fewer, 'row')} with a lower count"] if counts.fewer else []
         yield f"{unreadable} whose key cannot be read, beside {' and '.join(kinds)}"
     if is_more_than(counts.quarantined, guard.max_quarantined, counts.rows_read):
         yield (

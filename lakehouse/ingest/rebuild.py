@@ -26,6 +26,7 @@ from pyspark.sql import types as T
 from lakehouse import bronze
 from lakehouse.config.column_names import stored_names
 from lakehouse.errors import DataRefused
+from lakehouse.failpoints import failpoint
 from lakehouse.ingest.compare import compare_snapshot
 from lakehouse.ingest.comparison import Comparison
 from lakehouse.ingest.context import IngestContext
@@ -99,13 +100,33 @@ def rebuild_change_sets(context: IngestContext) -> Rebuild | None:
     if not changes:
         return None
     steps = _plan_steps(context)
+    _require_files_of_rows_without_key(context, steps, changes)
     bronze.require_all_change_sets(table, [step.entry for step in steps if step.is_copy])
     entries = _write_change_sets(context, steps)
+    failpoint("after_rebuild_written", table.name)
     reason = f"{REBUILT}: {'; '.join(changes)}{_loss(steps)}"
     entries[0] = replace(entries[0], reason="; ".join(filter(None, [reason, entries[0].reason])))
     for entry in ledger.append_all(table.spark, table.lake, entries):
         history = history.with_entry(entry)
     return Rebuild(history, reason)
+
+
+def _require_files_of_rows_without_key(context: IngestContext, steps: list[_Step], changes: list[str]) -> None:
+    """Raise if rows without a key are to be taken from change sets: other columns make other rows of them.
+
+    Raises:
+        DataRefused: The landed files of some snapshots have expired.
+    """
+    lost = [step.entry for step in steps if step.is_copy]
+    if not lost or not (context.config.counts_rows or any(line.startswith("keys: all") for line in changes)):
+        return
+    raise DataRefused(
+        f"{context.table.name}: {'; '.join(changes)}, but the files up to {snapshot_name(lost[-1].snapshot_time)} have"
+        " expired, and rows without a key can only be told apart by all of their values",
+        expected="the landed files of all accepted snapshots",
+        where=str(context.pipeline.path),
+        next_step="undo the change in pipeline.yml",
+    )
 
 
 def schema_changes(table: TableRef, history: LedgerHistory) -> list[str]:
@@ -123,7 +144,8 @@ def schema_changes(table: TableRef, history: LedgerHistory) -> list[str]:
         written = change_sets.written_schema(table, entry)
         change_sets.require_same_pii(table, entry, written)
         own = {*CDC_COLUMNS, CHANGED_COLUMNS, MISSING_SINCE}
-        lines += mismatch.schema_mismatches(T.StructType([f for f in written if f.name not in own]), table.schema)
+        compared = T.StructType([f for f in written if f.name not in own])
+        lines += mismatch.table_mismatches(compared, table.schema, table.config)
     return list(dict.fromkeys(lines))
 
 

@@ -35,7 +35,7 @@ def rekeyed_text(comparison: Comparison, is_held: bool) -> str | None:
         is_held: Whether it is held, which is worth another reading of its files.
     """
     counts, table = comparison.counts, comparison.context.config
-    if isinstance(comparison, FeedComparison) or not (counts.deleted and counts.inserted):
+    if isinstance(comparison, FeedComparison) or table.counts_rows or not (counts.deleted and counts.inserted):
         return None
     if isinstance(comparison, SparkComparison) and comparison.snapshot.size > _MAX_SPARK_BYTES and not is_held:
         return None

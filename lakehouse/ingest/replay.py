@@ -24,6 +24,7 @@ from datetime import datetime
 
 from lakehouse import bronze
 from lakehouse.errors import ConfigError, DataRefused
+from lakehouse.failpoints import failpoint
 from lakehouse.ingest.context import IngestContext, IngestResult
 from lakehouse.ingest.decide import compare_and_write, decide_snapshot, refresh_bronze_if_missing
 from lakehouse.lake import delta, ledger, quarantine
@@ -89,14 +90,18 @@ def replay(context: IngestContext, start: datetime, reason: str, added: datetime
     earlier = history.before(start).last_accepted
     first = (earlier.sequence or 0) + 1 if earlier else 1
     with _replayed_context(context, start) as replayed:
+        failpoint("after_replay_base", table.name)
         entries = [_decide_again(replayed, snapshot) for snapshot in snapshots]
+        failpoint("after_replay_compared", table.name)
         if delta.exists(table.spark, table.quarantine) or delta.exists(table.spark, replayed.table.quarantine):
             last = replayed.history.last_accepted
             sequence = (last.sequence or 0) if last else 0
             quarantine.replace_of_table(table, quarantine.read_at_sequence(replayed.table, sequence), sequence)
+        failpoint("after_replay_quarantine", table.name)
         note = f"{ledger.NUMBERED_AGAIN} {first}: {reason}"
         entries[0] = replace(entries[0], reason="; ".join(filter(None, [note, entries[0].reason])))
         recorded = ledger.append_all(table.spark, table.lake, entries)
+        failpoint("after_replay_recorded", table.name)
     return IngestResult(table.name, tuple(recorded))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pyspark.sql import SparkSession
 
 from lakehouse.errors import ConfigError
+from lakehouse.failpoints import failpoint
 from lakehouse.lake import delta, ledger
 from lakehouse.lake.change_sets import table_folders
 from lakehouse.lake.ledger import LedgerHistory
@@ -64,4 +65,6 @@ def reset_tables(spark: SparkSession, lake: Lake, names: list[str]) -> None:
             delta.drop(spark, table)
         for folder in (*table_folders(lake, name), lake.local_path("bronze", name)):
             file_io.remove(folder)
+    failpoint("before_ledger_reset")
     ledger.delete_tables(spark, lake, names)
+    failpoint("after_ledger_reset")

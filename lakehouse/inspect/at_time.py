@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -56,11 +58,15 @@ class RelationsAt:
         table = TableRef(self.spark, self.run.lake, name, self.run.pipeline.tables[name], self.run.pipeline.tuning)
         return read.stored_rows_at(table, self.histories[name], self.time)
 
-    def _model(self, name: str) -> DataFrame:
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters of models at that time."""
         times = [e.snapshot_time for history in self.histories.values() for e in history.accepted]
         newest = max((time for time in times if time <= self.time), default=None)
-        parameters = dict.fromkeys(NEWEST_SNAPSHOT, newest) | {"business_timezone": self.run.pipeline.business_timezone}
-        model = Model(self.run.plans[name], {}, parameters)
+        return dict.fromkeys(NEWEST_SNAPSHOT, newest) | {"business_timezone": self.run.pipeline.business_timezone}
+
+    def _model(self, name: str) -> DataFrame:
+        model = Model(self.run.plans[name], {}, self.parameters)
         inputs = {relation: self.rows(relation) for relation in model.plan.inputs}
         rows = run_model_query(self.spark, model, inputs)
         return RowRuleEvaluator(self.spark, model.plan, model.parameters, self.rows).remaining_rows(rows)

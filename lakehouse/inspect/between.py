@@ -21,13 +21,13 @@ from pyspark.sql import types as T
 from lakehouse.bronze import read
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.errors import ConfigError
-from lakehouse.ingest.hashes import hash_columns
 from lakehouse.inspect.at_time import RelationsAt
 from lakehouse.inspect.diff_samples import percent
 from lakehouse.inspect.plain_value import plain_value
 from lakehouse.lake.cdc import DELETE
 from lakehouse.lake.duckdb_sql import quote
 from lakehouse.lake.duckdb_views import Database, NeedsSparkError, open_database
+from lakehouse.lake.hashes import hash_columns
 from lakehouse.lake.ledger import LedgerHistory
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.runner.context import Run
@@ -52,17 +52,20 @@ class Interval:
     end: datetime
 
     @classmethod
-    def from_texts(cls, start: str, end: str) -> Interval:
+    def from_texts(cls, start: str, end: str, option: str = "") -> Interval:
         """Return the interval of two texts.
 
         Args:
             start: YYYYMMDD_HHMMSS or an ISO time.
             end: The same, and later.
+            option: The option with both of them, for messages; without it they are --from and --to.
 
         Raises:
             ConfigError: One is no time, or they are in the wrong order.
         """
         found = cls(parse_time(start), parse_time(end))
+        if found.start >= found.end and option:
+            raise ConfigError(f"{option} {start} {end} has the later time first", expected=f"{option} EARLIER LATER")
         if found.start >= found.end:
             raise ConfigError(f"--from {start} is not before --to {end}", expected="--from before --to")
         return found
@@ -91,9 +94,8 @@ def diff_table(table: TableRef, history: LedgerHistory, interval: Interval, samp
     Raises:
         DataRefused: The change sets of one of the times were dropped.
     """
-    names, keys = table.schema.names, list(table.config.keys)
-    ignored = {*keys, *table.config.ignore}
-    columns = _Columns(names, keys, [name for name in names if name not in ignored])
+    config, names = table.config, table.schema.names
+    columns = _Columns(config.shown_columns, config.identifying_columns, config.compared_columns)
     try:
         if table.config.feed:
             raise NeedsSparkError
@@ -124,7 +126,7 @@ def diff_model(
     Raises:
         DataRefused: The change sets of one of the times were dropped.
     """
-    spark = isolated_session(run.spark, run.snapshot_bytes(*run.pipeline.tables))
+    spark = isolated_session(run.spark, run.data_bytes(*run.pipeline.tables))
     before, after = (RelationsAt(run, spark, histories, time).rows(model) for time in (interval.start, interval.end))
     by_name = {name.lower(): name for name in after.columns}
     keys = [by_name[key.lower()] for key in run.plans[model].keys]

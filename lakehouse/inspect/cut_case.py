@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from lakehouse.config.row_keys import ROW_COUNT
 from lakehouse.config.strict_model import did_you_mean
 from lakehouse.errors import ConfigError
 from lakehouse.inspect.cases import FOLDER, Case, Row
@@ -247,4 +248,5 @@ _Dumper.add_representer(
 
 
 def _without_nulls(row: Row) -> Row:
-    return {name: value for name, value in row.items() if value is not None and not name.startswith("_cdc_")}
+    counted = {ROW_COUNT: row[ROW_COUNT]} if row.get(ROW_COUNT, 1) != 1 else {}
+    return {n: value for n, value in row.items() if value is not None and not n.startswith("_cdc_")} | counted

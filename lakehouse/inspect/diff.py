@@ -45,6 +45,7 @@ from lakehouse.spark.lazy_session import lazy_session
 from lakehouse.spark.persist import persist_rows
 from lakehouse.spark.session import isolated_session, local_frame
 from lakehouse.storage import landing
+from lakehouse.storage.archives import text_bytes
 from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import snapshot_name
 
@@ -97,7 +98,7 @@ def diff(
     Raises:
         ConfigError: A name is no table, a snapshot has not landed, or the source does not exist.
     """
-    return compare_snapshots(open_run(pipeline, names, verbose=verbose), from_, to, samples)
+    return compare_snapshots(open_run(pipeline, names, checks_models=False, verbose=verbose), from_, to, samples)
 
 
 def compare_snapshots(run: Run, from_: str | None, to: str | None, samples: int) -> Document:
@@ -125,7 +126,7 @@ def compare_snapshots(run: Run, from_: str | None, to: str | None, samples: int)
     with _table_comparison(run, histories, interval, (from_, to), samples) as compare, worker_pool() as pool:
 
         def compare_name(name: str, spark: SparkSession) -> Document:
-            if name in run.plans:
+            if name in models:
                 assert interval is not None
                 _ = spark.version  # raises if there is no session yet
                 return diff_model(run, name, histories, interval, samples)
@@ -341,7 +342,7 @@ def _bronze_baseline(context: IngestContext, time: datetime) -> Baseline:
 
 def _diff_landed(context: IngestContext, older: LandedSnapshot, newer: LandedSnapshot, samples: int) -> Document:
     """Return the changes of the newer snapshot, as if the older one were the only accepted snapshot."""
-    context = _in_isolated_session(context, max(older.size, newer.size))
+    context = _in_isolated_session(context, max(text_bytes(older.files), text_bytes(newer.files)))
     older_fingerprint = context.fingerprint(older)
     entry = LedgerEntry(context.table.name, 1, older.time, older_fingerprint, "accepted", recorded_at=older.time)
     # The baseline is the older snapshot's rows as bronze would have them if it were the first one.
@@ -383,7 +384,7 @@ def _diff_document(
     def compare(
         context: IngestContext, snapshot: LandedSnapshot, base: LedgerEntry, guard: Guard | None
     ) -> LedgerEntry:
-        context = _in_isolated_session(context, snapshot.size) if is_lazy else context
+        context = _in_isolated_session(context, text_bytes(snapshot.files)) if is_lazy else context
         baseline = read_baseline(context, snapshot.time)
         with compare_snapshot(context, snapshot, baseline.rows, baseline.optional_columns) as comparison:
             entry = guards.apply_guards(base, comparison, guard)

@@ -88,7 +88,8 @@ def _sample_rows(
     context: IngestContext, comparison: Comparison, changes: DataFrame, limit: int
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the first rows of each kind of change by key, so that the same comparison shows the same rows."""
-    keys, names = context.config.keys, context.table.schema.names
+    keys, names = context.config.keys, context.config.shown_columns
+    identity = context.config.identifying_columns
 
     def first_rows(operation: str) -> DataFrame:
         return changes.where(F.col(_OPERATION) == operation).orderBy(*keys).limit(limit)
@@ -99,7 +100,7 @@ def _sample_rows(
         samples["inserted"] = json_rows(first_rows(INSERT).select(*names))
     if counts.updated and limit:
         # The key of each row, and the columns that differ with their values before and after.
-        shown = [F.struct(*keys).alias("_cdc_key"), F.struct(*names).alias("_cdc_after"), CHANGED_COLUMNS]
+        shown = [F.struct(*identity).alias("_cdc_key"), F.struct(*names).alias("_cdc_after"), CHANGED_COLUMNS]
         after = first_rows(UPDATE).select(*keys, *shown)
         before = comparison.rows_before(after.select(*keys)).select(*keys, F.struct(*names).alias("_cdc_before"))
         joined = F.broadcast(after).join(before, on=list(keys), how="inner").orderBy(*keys)

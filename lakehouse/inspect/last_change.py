@@ -66,14 +66,15 @@ def _samples(
     database: Database, context: IngestContext, entry: LedgerEntry, earlier: list[LedgerEntry], limit: int
 ) -> dict[str, list[Document]]:
     """Return the first rows of each kind of change by key; of an update, the changed columns before and after."""
-    keys, names = context.config.keys, context.table.schema.names
+    keys, names = context.config.keys, [*context.config.shown_columns]
+    identity = context.config.identifying_columns
     order = ", ".join(map(quote, keys))
 
     def first_rows(operation: str, columns: list[str]) -> list[Document]:
         selected = f"SELECT {', '.join(map(quote, columns))} FROM {_CHANGES} WHERE _cdc_operation = '{operation}'"
         return database.fetch(f"{selected} ORDER BY {order} LIMIT {int(limit)}")
 
-    updates = first_rows(UPDATE, [*names, CHANGED_COLUMNS]) if entry.updated else []
+    updates = first_rows(UPDATE, [*dict.fromkeys([*names, *keys]), CHANGED_COLUMNS]) if entry.updated else []
     if updates:
         database.add_last_changes(_BEFORE, context.table, earlier)
     samples: dict[str, list[Document]] = {
@@ -90,5 +91,5 @@ def _samples(
             name: {"before": plain_value(before[name]), "after": plain_value(after[name])}
             for name in after[CHANGED_COLUMNS] or ()
         }
-        samples["updated"].append({"key": {key: plain_value(after[key]) for key in keys}, "changed": changed})
+        samples["updated"].append({"key": {name: plain_value(after[name]) for name in identity}, "changed": changed})
     return samples

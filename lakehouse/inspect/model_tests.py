@@ -20,6 +20,7 @@ from pyspark.sql import types as T
 
 from lakehouse import logs
 from lakehouse.config.ddl import quote_identifier
+from lakehouse.config.row_keys import ROW_COUNT
 from lakehouse.config.strict_model import did_you_mean
 from lakehouse.error_mapping import first_line
 from lakehouse.errors import ConfigError, ExitCode
@@ -136,7 +137,8 @@ class CaseRunner:
     def _relation(self, relation: str, case: Case, is_target: bool = False) -> DataFrame:
         """Return the rows of a relation: given, computed, or none."""
         if relation in case.given and not is_target:
-            return self.typed_rows(case.given[relation], self.schema(relation), relation)
+            once = {ROW_COUNT: 1} if ROW_COUNT in self.schema(relation).names else {}
+            return self.typed_rows([once | dict(row) for row in case.given[relation]], self.schema(relation), relation)
         if not is_target and not self._is_computed(relation, case):
             return local_frame(self.spark, self.schema(relation))
         model = self._model(relation, case)

@@ -27,6 +27,7 @@ from lakehouse.lake.cdc import DELETE, END_AT, MISSING_SINCE
 from lakehouse.lake.duckdb_sql import quote
 from lakehouse.lake.duckdb_views import Database, NeedsSparkError, open_database
 from lakehouse.lake.ledger import LedgerHistory
+from lakehouse.lake.small_tables import python_values
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.runner.context import Run, open_run
 from lakehouse.storage.file_io import replace_when_complete
@@ -67,7 +68,7 @@ def resolve_name(run: Run, name: str) -> str:
 
 def relations(run: Run) -> list[str]:
     """Return the names of all tables and models, with their layers."""
-    return [*(f"bronze.{table}" for table in run.pipeline.tables), *run.plans]
+    return [*(f"bronze.{table}" for table in run.pipeline.tables), *run.pipeline.model_names]
 
 
 def show(run: Run, name: str, limit: int, at: datetime | None = None) -> Document:
@@ -84,7 +85,7 @@ def show(run: Run, name: str, limit: int, at: datetime | None = None) -> Documen
     """
     relation = resolve_name(run, name)
     layer, _, short = relation.partition(".")
-    keys = run.key_columns()[relation]
+    keys = run.keys_of(relation)
     with open_database() as database:
         history = _add_view(run, database, relation, at)
         columns = database.columns(relation)
@@ -176,7 +177,7 @@ def sql(pipeline: str | Path, query: str, at: datetime | str | None = None, verb
         ConfigError: The query is not one SELECT of this pipeline's tables, or the text is no time.
     """
     time = parse_time(at) if isinstance(at, str) else to_utc(at) if at else None
-    with _open_query(open_run(pipeline, verbose=verbose), query, time) as found:
+    with _open_query(open_run(pipeline, checks_models=False, verbose=verbose), query, time) as found:
         return found.to_arrow_table()
 
 
@@ -263,7 +264,7 @@ def _add_model_at(run: Run, database: Database, model: str, at: datetime) -> boo
     from lakehouse.inspect.at_time import RelationsAt
     from lakehouse.spark.session import isolated_session
 
-    spark = isolated_session(run.spark, run.snapshot_bytes(*run.pipeline.tables))
+    spark = isolated_session(run.spark, run.data_bytes(*run.pipeline.tables))
     database.add_frame(model, RelationsAt(run, spark, histories, at).rows(model))
     return True
 
@@ -351,7 +352,7 @@ def _plain_rows(found: duckdb.DuckDBPyRelation) -> Iterator[Document]:
     names = found.columns
     readers = [_reader(str(kind)) for kind in found.types]
     for batch in found.to_arrow_reader(_BATCH_ROWS):
-        columns = [column.to_pylist() for column in batch.columns]
+        columns = map(python_values, batch.columns)
         for values in zip(*columns, strict=True):
             yield {name: read(value) for name, read, value in zip(names, readers, values, strict=True)}
 
@@ -396,7 +397,7 @@ class _CsvWriter:
 
     def write_batch(self, batch: pa.RecordBatch) -> None:
         """Append rows."""
-        for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+        for values in zip(*map(python_values, batch.columns), strict=True):
             self._write([plain_value(value) for value in values])
 
     def _write(self, values: list[Any]) -> None:

@@ -147,11 +147,21 @@ def _table_state(
         "quarantined": last.quarantined if last else None,
         **_missing_keys(run, table),
         "slices": Slices.describe_json(last.slices) if last else None,
+        "drift": _drift(history),
         "bronze_sequence": (version.recorded_progress() or {}).get("sequence") if version else None,
         "note": note,
         "leading_zeros": history.leading_zeros or None,
         "usual": describe_usual_figures(history) if table_config.guard.learned else None,
     }
+
+
+def _drift(history: LedgerHistory) -> Document | None:
+    """Return in how many keys the newest snapshot beside a feed found it wrong; None without such a snapshot."""
+    found = [entry for entry in history.accepted if entry.corrected is not None]
+    if not found:
+        return None
+    newest = max(found, key=lambda entry: entry.snapshot_time)
+    return {"snapshot_time": utc_text_z(newest.snapshot_time), "keys": newest.corrected, "note": newest.reason}
 
 
 def _missing_keys(run: Run, table: StoredTable) -> Document:
@@ -270,7 +280,7 @@ def quarantined_rows(run: Run, name: str, limit: int | None = None) -> Document:
     )
 
     held = None
-    if name in run.plans:
+    if name in run.pipeline.model_names:
         stage, _, short = name.partition(".")
         version = delta.current_version(run.lazy_spark, run.lake.table(name))
         last = version.last_refresh_version if version else -1
@@ -301,7 +311,7 @@ def quarantined_rows(run: Run, name: str, limit: int | None = None) -> Document:
 
 def _advice(run: Run, name: str, reason: Document, rows: Iterable[Document]) -> str | None:
     """Return the change of a table's settings that may accept the rows of a reason, by one of them."""
-    if name in run.plans:
+    if name in run.pipeline.model_names:
         return None
     same = ("rule", "column", "reason")
     values = (row["value"] for row in rows if all(row[each] == reason[each] for each in same))
@@ -349,10 +359,10 @@ def single_table(run: Run, allow_model: bool = False) -> str:
     Raises:
         ConfigError: The command names none or several.
     """
-    known = [*run.pipeline.tables, *(run.plans if allow_model else ())]
+    known = [*run.pipeline.tables, *(run.pipeline.model_names if allow_model else ())]
     if len(run.names) != 1 or run.names[0] not in known:
         given = f"{counted(len(run.names), 'name')}: {', '.join(run.names)}" if run.names else "no name"
-        is_model = len(run.names) == 1 and run.names[0] in run.plans
+        is_model = len(run.names) == 1 and run.names[0] in run.pipeline.model_names
         raise ConfigError(
             f"{run.names[0]} is a model" if is_model else given,
             expected=f"one of {', '.join(known)}",

@@ -13,6 +13,8 @@ change_sets.py      the rows that a snapshot inserts, updates and deletes
 quarantine.py       rejected rows, of tables and of models
 slices.py           the slices that a snapshot contains; slice_columns.py: the slice of a row
 grace.py            the rule of `missing`: keys that a snapshot lacks; marked_rows.py: bronze without the rows it marks
+hashes.py           the hashes by which rows are compared
+row_id.py           the hash that identifies a row of a table without a key
 forgotten_keys.py   keys that no snapshot may bring back
 cdc.py              names of columns, operations and commit keys
 """

@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config.ddl import quote_identifier
+from lakehouse.failpoints import failpoint
 from lakehouse.spark.session import isolated_session, local_frame
 from lakehouse.storage import delta_files, delta_log, file_io
 from lakehouse.storage.delta_files import TableFiles
@@ -321,6 +322,7 @@ def record_progress(spark: SparkSession, address: str, progress: Mapping[str, An
     """Record progress that changes no row, by a commit of metadata alone."""
     with commit_metadata(spark, progress):
         spark.sql(f"ALTER TABLE {sql_name(address)} SET TBLPROPERTIES ('{_PROGRESS_PROPERTY}' = 'see userMetadata')")
+    failpoint("after_progress", address)
 
 
 def enable_deletion_vectors(spark: SparkSession, address: str) -> None:
@@ -342,4 +344,6 @@ def add_new_columns(spark: SparkSession, address: str, wanted: T.StructType) -> 
     columns = {name.lower() for name in schema(spark, address).names}
     added = [f"{quote_identifier(f.name)} {f.dataType.simpleString()}" for f in wanted if f.name.lower() not in columns]
     if added:
+        failpoint("before_columns", address)
         spark.sql(f"ALTER TABLE {sql_name(address)} ADD COLUMNS ({', '.join(added)})")
+        failpoint("after_columns", address)

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
+from lakehouse.failpoints import failpoint
 from lakehouse.lake import delta
 from lakehouse.lake.file_stats import WrittenFile
 from lakehouse.spark.session import has_jvm, is_local
@@ -88,6 +89,7 @@ def move(file: WrittenFile, table: Path, kind: str, folder: str = "") -> str:
     name = f"{kind}-00000-{uuid.uuid4()}.c000.zstd.parquet"
     (table / folder).mkdir(parents=True, exist_ok=True)
     shutil.move(file.path, table / folder / name)
+    failpoint("after_file_moved", table)
     return f"{folder}/{name}" if folder else name
 
 
@@ -104,7 +106,7 @@ def append(spark: SparkSession, address: str, rows: pa.Table, progress: Mapping[
     pq.write_table(rows, content, compression="zstd", store_schema=False)
     data = content.getvalue().to_pybytes()
     name = f"part-00000-{uuid.uuid4()}-c000.zstd.parquet"
-    file_io.write_atomically(file_io.store_path(address) / name, data)
+    file_io.write_unread(file_io.store_path(address) / name, data)
     with begin(spark, address, progress) as transaction:
         added = transaction.added_file(name, len(data), json.dumps({"numRecords": rows.num_rows}))
         transaction.commit([added], transaction.append_operation)
@@ -134,7 +136,7 @@ class Transaction:
 
     def __init__(self, spark: SparkSession, address: str) -> None:
         jvm: Any = spark._jvm
-        self._spark, self.jvm = spark, jvm
+        self._spark, self.jvm, self._address = spark, jvm, address
         self.classes = jvm.org.apache.spark.sql.delta
         self.log = self.classes.DeltaLog.forTable(spark._jsparkSession, address)
         self._transaction = self.log.startTransaction()
@@ -200,8 +202,10 @@ class Transaction:
             actions: The actions.
             operation: The operation in the table's history: `merge_operation` or `append_operation`.
         """
+        failpoint("before_commit", self._address)
         to_scala = self.jvm.scala.jdk.javaapi.CollectionConverters.asScala
         self._transaction.commit(to_scala(list(actions)).toSeq(), operation)
+        failpoint("after_commit", self._address)
 
     @property
     def merge_operation(self) -> Any:

@@ -23,6 +23,14 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def any_sql(conditions: Iterable[str]) -> str:
+    """Return the SQL for "any of these is true", as a balanced tree: a chain of a thousand is too deep for DuckDB."""
+    parts = [f"({condition})" for condition in conditions] or ["false"]
+    while len(parts) > 1:
+        parts = [f"({' OR '.join(parts[i : i + 8])})" for i in range(0, len(parts), 8)]
+    return parts[0]
+
+
 def view_name(relation: str) -> str:
     """Return the name of a view that has the name of a table or model, such as `silver.items`."""
     layer, _, short = relation.partition(".")

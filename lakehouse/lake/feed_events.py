@@ -5,13 +5,14 @@ A folder has every accepted event as it was received: the declared columns with 
     _feed_batch     the batch's sequence in the ledger
     _feed_time      the batch's time
     _feed_newest    the newest time of all batches up to this one in the ledger
+    _feed_correction   of a row that a snapshot beside the feed gave: M, C or R; else null
 
 So all batches are read by one scan, and an event keeps the facts about its arrival.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -20,6 +21,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
+from lakehouse.config.ddl import quote_identifier
+from lakehouse.config.field_columns import FieldColumn
 from lakehouse.error_mapping import first_line
 from lakehouse.errors import DataRefused, InfrastructureError
 from lakehouse.lake import change_sets
@@ -27,20 +30,30 @@ from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.schema import pii
 from lakehouse.schema.table_schema import received_schema
+from lakehouse.spark import session
 from lakehouse.spark.faults import read_fault
 from lakehouse.spark.session import SPARK_ERRORS, local_frame
 from lakehouse.storage.file_io import escape_glob
 from lakehouse.text import counted
 
 BATCH, TIME, NEWEST, KIND = "_feed_batch", "_feed_time", "_feed_newest", "_feed_kind"
+CORRECTION, IS_CORRECTION = "_feed_correction", "_feed_is_correction"
 TRUNCATE, DELETE, UPSERT = "T", "D", "U"
-"""The kinds of events, in `KIND`."""
+MARK, CORRECTED, REMOVED = "M", "C", "R"
+"""The kinds of events, in `KIND`; the last three come from a snapshot beside the feed, which raw has in `CORRECTION`:
+its sequence, a row in which the feed was wrong, and a key that it does not have.
+"""
+_MANY_EVENTS, _BYTES_PER_EVENT = 30_000, 100  # from here on, Spark's generated code is faster than its interpreter
+ABOUT_ALL_KEYS = (TRUNCATE, MARK)
+FROM_SNAPSHOT = (MARK, CORRECTED, REMOVED)
 
 BATCH_FIELDS = (
     T.StructField(BATCH, T.LongType()),
     T.StructField(TIME, T.TimestampType()),
     T.StructField(NEWEST, T.TimestampType()),
 )
+OWN_FIELDS = (*BATCH_FIELDS, T.StructField(CORRECTION, T.StringType()))
+"""The columns that raw adds to those of an event."""
 
 
 def event_schema(table: Table) -> T.StructType:
@@ -49,11 +62,11 @@ def event_schema(table: Table) -> T.StructType:
     Args:
         table: The table's configuration.
     """
-    return T.StructType([*received_schema(table), *BATCH_FIELDS])
+    return T.StructType([*received_schema(table), *OWN_FIELDS])
 
 
 def stamp(events: DataFrame, sequence: int, time: datetime, newest: datetime) -> DataFrame:
-    """Return events with the columns of their batch.
+    """Return events with the columns of their batch; no snapshot is their source unless they have `CORRECTION`.
 
     Args:
         events: The events.
@@ -63,7 +76,8 @@ def stamp(events: DataFrame, sequence: int, time: datetime, newest: datetime) ->
     """
     values = (F.lit(sequence), F.lit(time), F.lit(newest))
     own = [value.cast(f.dataType).alias(f.name) for value, f in zip(values, BATCH_FIELDS, strict=True)]
-    return events.select("*", *own)
+    is_event = [] if CORRECTION in events.columns else [F.lit(None).cast("string").alias(CORRECTION)]
+    return events.select("*", *own, *is_event)
 
 
 def write(table: TableRef, events: DataFrame, path: str, row_count: int) -> None:
@@ -99,7 +113,7 @@ def read(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:
 
 
 def require_complete(table: TableRef, entries: list[LedgerEntry]) -> None:
-    """Raise if a batch does not have as many events as the ledger reports.
+    """Raise if a batch does not have as many events as the ledger reports, with those that were erased since.
 
     Args:
         table: The table.
@@ -109,7 +123,9 @@ def require_complete(table: TableRef, entries: list[LedgerEntry]) -> None:
         InfrastructureError: With the first such batch.
     """
     for entry in entries:
-        found, expected = change_sets.count_rows(table, entry), (entry.rows_read or 0) - (entry.quarantined or 0)
+        found, expected = change_sets.count_rows(table, entry), event_count(entry)
+        if found != expected:
+            found += change_sets.count_erased(table.lake.path(entry.path or "")).total()
         if found != expected:
             raise InfrastructureError(
                 f"batch {entry.sequence} of {entry.table} has {counted(found, 'event')}",
@@ -119,16 +135,80 @@ def require_complete(table: TableRef, entries: list[LedgerEntry]) -> None:
             )
 
 
+def prepare_for(table: TableRef, entries: Iterable[LedgerEntry], event_count: int = 0) -> None:
+    """Give the session of a table the settings for the events of batches, of which all of a key are compared.
+
+    Args:
+        table: The table, with a session that nobody else uses.
+        entries: The ledger rows of the batches.
+        event_count: The number of events in a batch that has no ledger row yet.
+    """
+    events = event_count + sum(entry.rows_read or 0 for entry in entries)
+    if events >= _MANY_EVENTS:
+        session.prepare_for(table.spark, max(events * _BYTES_PER_EVENT, session.SMALL_DATA_BYTES))
+
+
+def has_marks(entries: Iterable[LedgerEntry]) -> bool:
+    """Return whether a snapshot beside the feed came with one of some batches.
+
+    Args:
+        entries: The ledger rows of the batches.
+    """
+    return any(entry.corrected is not None for entry in entries)
+
+
+def event_count(entry: LedgerEntry) -> int:
+    """Return the number of events that a batch has in raw; a snapshot beside it adds its corrections and a mark.
+
+    Args:
+        entry: The ledger row of the batch.
+    """
+    of_snapshot = 0 if entry.corrected is None else entry.corrected + 1
+    return (entry.rows_read or 0) - (entry.quarantined or 0) + of_snapshot
+
+
 def with_kind(events: DataFrame, table: Table) -> DataFrame:
     """Return events with their kind: a truncate, a delete or an upsert. A condition that is null is not met.
+
+    They get the columns, too, that are fields inside others (`Table.field_columns`).
 
     Args:
         events: The events.
         table: The table's configuration.
     """
     assert table.feed
-    kind = F.when(_is_met(table.feed.truncate_when), TRUNCATE).when(_is_met(table.feed.delete_when), DELETE)
-    return events.select("*", kind.otherwise(UPSERT).alias(KIND))
+    correction = F.col(CORRECTION) if CORRECTION in events.columns else F.lit(None)
+    kind = F.when(correction.isNotNull(), correction)
+    kind = kind.when(is_truncate(table), TRUNCATE).when(_is_met(table.feed.delete_when), DELETE)
+    fields = [field_value(field).alias(field.name) for field in table.field_columns]
+    return events.select("*", *fields, kind.otherwise(UPSERT).alias(KIND))
+
+
+def can_truncate(table: Table) -> bool:
+    """Return whether the events of a table can be truncates.
+
+    Args:
+        table: The table's configuration.
+    """
+    return table.feed is not None and table.feed.truncate_when is not None
+
+
+def is_truncate(table: Table) -> Column:
+    """Return the condition that an event is a truncate, which is about all keys, whatever its columns of the key have.
+
+    Args:
+        table: The table's configuration.
+    """
+    return _is_met(table.feed.truncate_when if table.feed else None)
+
+
+def field_value(field: FieldColumn) -> Column:
+    """Return the value of a column that is a field inside another one.
+
+    Args:
+        field: The column.
+    """
+    return F.coalesce(*[F.col(quote_identifier(*path)) for path in field.paths])
 
 
 @contextmanager

@@ -8,14 +8,18 @@ them (`pii` included): it has to recognise a key, not to name it. An entry has o
     <hex>                    SHA-256, if the pipeline has no key, or if a column of the table's key is an HMAC already
 
 Entries of the second form, also those of version 0.1, are recognised with a key as well, and `forget` replaces them.
+Rows without a key (`keys: all`) are forgotten by values of any columns, or by their `_cdc_row`: an entry names the
+columns, as a list of JSON and a blank before the form.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timezone
 from functools import reduce
+from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -29,7 +33,15 @@ from lakehouse.schema import pii
 from lakehouse.storage.paths import Lake
 
 _HMAC = "hmac-sha256:"
+_ENTRY = re.compile(r"(?:(?P<columns>\[.*\]) )?(?P<hash>\S+)")
 SCHEMA = "table STRING, key_hash STRING, forgotten_at TIMESTAMP, run_id STRING"
+
+
+class _Entry(NamedTuple):
+    """An entry: the columns that it names, none if they are the table's key, and the hash of their values."""
+
+    columns: tuple[str, ...]
+    hash: str
 
 
 def read_hashes(spark: SparkSession, lake: Lake, name: str) -> frozenset[str]:
@@ -73,20 +85,21 @@ def remove_made_with(table: TableRef, key_id: str) -> bool:
         key_id: The id in the entries, as `hmac-sha256:<id>`.
     """
     listed = read_hashes(table.spark, table.lake, table.name)
-    return _delete(table, {entry for entry in listed if entry.startswith(f"{key_id}:")})
+    return _delete(table, {entry for entry in listed if _parse(entry).hash.startswith(f"{key_id}:")})
 
 
-def may_be_listed(table: Table, listed: Collection[str], forms: Collection[str]) -> bool:
+def may_be_listed(table: Table, columns: Iterable[str], listed: Collection[str], forms: Collection[str]) -> bool:
     """Return whether a key is on the list, or may be there in a form that a lost or earlier secret has made.
 
     Args:
         table: The table's configuration.
+        columns: The columns of the key.
         listed: The entries of the list.
         forms: The key in the forms of `hash_forms`.
     """
-    own = f"{_HMAC}{table.pii_key_id}:"
-    of_other_secrets = any(entry.startswith(_HMAC) and not entry.startswith(own) for entry in listed)
-    of_other_hashes = has_hashed_key(table) and bool(listed)  # of values that an earlier secret has hashed
+    own, hashes = f"{_HMAC}{table.pii_key_id}:", [_parse(entry).hash for entry in listed]
+    of_other_secrets = any(each.startswith(_HMAC) and not each.startswith(own) for each in hashes)
+    of_other_hashes = has_hashed_key(table, columns) and bool(listed)  # of values that an earlier secret has hashed
     return of_other_secrets or of_other_hashes or not set(listed).isdisjoint(forms)
 
 
@@ -118,17 +131,42 @@ def drop_forgotten(rows: DataFrame, table: Table, forgotten: Collection[str]) ->
     return rows.where(~is_forgotten(table, forgotten)) if forgotten else rows
 
 
+def require_recognisable(table: Table, forgotten: Collection[str], name: str = "the table", where: str = "") -> None:
+    """Raise if the rows that were forgotten cannot be recognised by the columns that a table has.
+
+    Args:
+        table: The table's configuration.
+        forgotten: The entries of the list.
+        name: The table, for the error.
+        where: The file of the configuration, for the error.
+
+    Raises:
+        ConfigError: Keys were forgotten and the table has none now, or columns that it does not have.
+    """
+    known, entries = {column.name for column in table.stored_columns}, map(_parse, forgotten)
+    if any(not known.issuperset(entry.columns) or (table.counts_rows and not entry.columns) for entry in entries):
+        raise ConfigError(
+            f"keys of {name} were forgotten that it does not have now, so that their rows cannot be recognised",
+            expected="the keys by which they were forgotten",
+            where=where,
+            next_step="set `keys` of the table as it was",
+        )
+
+
 def is_forgotten(table: Table, forgotten: Collection[str]) -> Column:
-    """Return the condition that a row's key is one of the forgotten ones.
+    """Return the condition that a row's key, or the values by which rows without a key were forgotten, are on the list.
 
     Args:
         table: The table's configuration.
         forgotten: The entries of the list.
 
     Raises:
-        ConfigError: Some were hashed with a `pii_key` that the pipeline does not have: their rows cannot be recognised.
+        ConfigError: Some were hashed with a `pii_key` that the pipeline does not have, or are of columns that the table
+            does not have: their rows cannot be recognised.
     """
-    keyed = {entry for entry in forgotten if entry.startswith(_HMAC)}
+    require_recognisable(table, forgotten)
+    entries = {_parse(entry) for entry in forgotten}
+    keyed = {entry.hash for entry in entries if entry.hash.startswith(_HMAC)}
     if unknown := sorted({entry.rpartition(":")[0] for entry in keyed} - {f"{_HMAC}{table.pii_key_id}"}):
         raise ConfigError(
             f"keys were forgotten that are hashed with another key, {unknown[0]}, and cannot be recognised without it",
@@ -138,34 +176,57 @@ def is_forgotten(table: Table, forgotten: Collection[str]) -> Column:
                 f" lakehouse forget PIPELINE TABLE {unknown[0]} --lift"
             ),
         )
-    plain = set(forgotten) - keyed
-    conditions = [_sha256(table).isin(*plain)] if plain else []
-    if keyed:
-        conditions.append(_hmac(table).isin(*keyed))
-    return F.coalesce(reduce(Column.__or__, conditions, F.lit(False)), F.lit(False))
+    conditions = []
+    for columns in {entry.columns for entry in entries}:
+        hashes = {entry.hash for entry in entries if entry.columns == columns}
+        text = _key_text(columns or table.keys)
+        if plain := hashes - keyed:
+            conditions.append(F.coalesce(_sha256(text).isin(*plain), F.lit(False)))
+        if hashes & keyed:
+            conditions.append(F.coalesce(_hmac(text, table).isin(*hashes & keyed), F.lit(False)))
+    return reduce(Column.__or__, conditions, F.lit(False))
 
 
-def hash_forms(table: Table) -> list[Column]:
-    """Return the forms in which the list can have a row's key, first the one to add; null if a part of it is null."""
-    if table.pii_key_id is None:
-        return [_sha256(table)]
-    return [_sha256(table), _hmac(table)] if has_hashed_key(table) else [_hmac(table), _sha256(table)]
+def hash_forms(table: Table, columns: Sequence[str]) -> list[Column]:
+    """Return the forms in which the list can have a row's key, first the one to add; null if a part of it is null.
+
+    Args:
+        table: The table's configuration.
+        columns: The columns of the key; of a table without one, those by which rows are forgotten.
+    """
+    text = _key_text(columns)
+    forms = [_sha256(text)]
+    if table.pii_key_id is not None:
+        forms.insert(1 if has_hashed_key(table, columns) else 0, _hmac(text, table))
+    names = f"{json.dumps(list(columns), ensure_ascii=False)} "
+    return [F.concat(F.lit(names), form) for form in forms] if table.counts_rows else forms
 
 
-def has_hashed_key(table: Table) -> bool:
-    """Return whether a column of the table's key is an HMAC in the lake, so that its hash cannot be found by trial."""
-    return any(table.pii.get(key) == "hmac" for key in table.keys)
+def has_hashed_key(table: Table, columns: Iterable[str]) -> bool:
+    """Return whether a column of a key is an HMAC in the lake, so that its hash cannot be found by trial.
+
+    Args:
+        table: The table's configuration.
+        columns: The columns of the key.
+    """
+    return any(table.pii.get(column) == "hmac" for column in columns)
 
 
-def _sha256(table: Table) -> Column:
-    return F.sha2(_key_text(table), 256)
+def _parse(entry: str) -> _Entry:
+    match = _ENTRY.fullmatch(entry)
+    assert match
+    return _Entry(tuple(json.loads(match["columns"] or "[]")), match["hash"])
 
 
-def _hmac(table: Table) -> Column:
-    return F.concat(F.lit(f"{_HMAC}{table.pii_key_id}:"), pii.hmac_text(_key_text(table), table))
+def _sha256(text: Column) -> Column:
+    return F.sha2(text, 256)
 
 
-def _key_text(table: Table) -> Column:
-    keys = [F.col(quote_identifier(key)) for key in table.keys]
+def _hmac(text: Column, table: Table) -> Column:
+    return F.concat(F.lit(f"{_HMAC}{table.pii_key_id}:"), pii.hmac_text(text, table))
+
+
+def _key_text(columns: Iterable[str]) -> Column:
+    keys = [F.col(quote_identifier(column)) for column in columns]
     has_key = reduce(Column.__and__, [key.isNotNull() for key in keys])
     return F.when(has_key, F.to_json(F.struct(*keys)))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Collection, Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from threading import Lock
@@ -24,6 +25,7 @@ from pyspark.sql import types as T
 
 from lakehouse.config.ddl import parse_columns
 from lakehouse.errors import LakeBusy
+from lakehouse.failpoints import failpoint
 from lakehouse.lake import delta, delta_transaction, small_tables
 from lakehouse.lake.cdc import COUNT_COLUMNS
 from lakehouse.lake.slices import Slices
@@ -39,7 +41,7 @@ SCHEMA = """
     path STRING, rows_read BIGINT, inserted BIGINT, updated BIGINT, deleted BIGINT, unchanged BIGINT,
     quarantined BIGINT, duplicates BIGINT, run_id STRING, recorded_at TIMESTAMP, reason STRING
 """
-OPTIONAL_COLUMNS = {"missing": "BIGINT", "marks": "BIGINT", "slices": "STRING"}
+OPTIONAL_COLUMNS = {"missing": "BIGINT", "marks": "BIGINT", "slices": "STRING", "corrected": "BIGINT"}
 """Columns that a ledger gets when the first row has a value for one, with their types; before that they are null."""
 REBUILT = "rebuilt by another schema"
 """The reason of the first change set of a rebuild begins with this."""
@@ -51,6 +53,7 @@ LEADING_ZEROS = "leading zeros are not kept"
 """The warning about numbers of a first load begins with this, at the end of its reason."""
 
 _COMMIT_VERSION = "_commit"
+_CONFIRMED = ("accepted", "unchanged")
 _FEATURES = frozenset({"appendOnly", "domainMetadata", "invariants", "rowTracking"})
 _MAX_BYTES = 32 << 20  # up to this size the driver reads the ledger; a decision takes some 10 KB
 
@@ -78,6 +81,7 @@ class LedgerEntry:
     reason: str | None = None
     missing: int | None = None  # keys missing after the snapshot, of a table that keeps them (`missing`)
     marks: int | None = None  # rows of the change set that only set or clear `_cdc_missing_since` (M and R)
+    corrected: int | None = None  # keys in which a feed was wrong, by the snapshot beside it
     slices: str | None = None  # that the snapshot contains (`Slices.to_json`); None: it is the whole table
 
     def __post_init__(self) -> None:
@@ -134,7 +138,8 @@ class LedgerHistory:
 
     Attributes:
         entries: All rows.
-        accepted: The row of each sequence, in order.
+        accepted: The row of each sequence, in order; of a batch of a feed that was taken again, the last one.
+        replaced: The rows of batches that were taken again, up to the last time.
         base_state: The state with which folding begins, in place of older change sets, or None.
         rebuild_start: The first change set of the newest rebuild, or None.
         replay_starts: The sequences from which on all were numbered again, in the order in which this happened.
@@ -156,17 +161,26 @@ class LedgerHistory:
                     states.setdefault(entry.sequence, entry)
                 if not entry.is_base_state or entry.is_rebuild_start:
                     first_of_sequence.setdefault(entry.sequence, entry)
-        self.accepted = [first_of_sequence[sequence] for sequence in sorted(first_of_sequence)]
+        every = [first_of_sequence[sequence] for sequence in sorted(first_of_sequence)]
+        last = {entry.snapshot_time: entry for entry in every if entry.kind == "feed"}
+        self.replaced = [e for e in every if e.kind == "feed" and last[e.snapshot_time] is not e]
+        self.accepted = [e for e in every if e not in self.replaced]
         self.base_state = states[max(states)] if states else None
         rebuilds = [sequence for sequence, entry in states.items() if entry.is_rebuild_start]
         self.rebuild_start = states[max(rebuilds)] if rebuilds else None
         valid = {id(entry) for entry in self.accepted}
         decisions = [entry for entry in entries if entry.status != "accepted" or id(entry) in valid]
         self._by_time = {entry.snapshot_time: entry for entry in decisions}  # the newest row of a time counts
+        self._newest_confirmed = max(self.confirmed_times, default=None)
 
     def entry_at(self, time: datetime) -> LedgerEntry | None:
         """Return the row that counts for the snapshot of a time."""
         return self._by_time.get(time)
+
+    @property
+    def replaced_times(self) -> set[datetime]:
+        """The times of the batches of a feed that were taken again."""
+        return {entry.snapshot_time for entry in self.replaced}
 
     @property
     def entries_to_fold(self) -> list[LedgerEntry]:
@@ -181,8 +195,10 @@ class LedgerHistory:
         A snapshot of that time is late then, or superseded if it was held: it cannot be taken any more. A batch of a
         change feed has its own events, so that no later one takes its place.
         """
-        newest = max(self.confirmed_times, default=time)
-        return self._by_time[newest] if newest > time and self._by_time[newest].kind != "feed" else None
+        newest = self._newest_confirmed
+        if newest is None or newest <= time or self._by_time[newest].kind == "feed":
+            return None
+        return self._by_time[newest]
 
     @property
     def leading_zeros(self) -> str:
@@ -218,7 +234,7 @@ class LedgerHistory:
     @property
     def confirmed(self) -> list[LedgerEntry]:
         """The rows of the snapshots that were accepted or unchanged, oldest first."""
-        found = (entry for entry in self._by_time.values() if entry.status in ("accepted", "unchanged"))
+        found = (entry for entry in self._by_time.values() if entry.status in _CONFIRMED)
         return sorted(found, key=lambda entry: entry.snapshot_time)
 
     @property
@@ -235,7 +251,19 @@ class LedgerHistory:
 
     def with_entry(self, entry: LedgerEntry) -> LedgerHistory:
         """Return the history with one row more."""
-        return LedgerHistory([*self.entries, entry])
+        last = self.accepted[-1].sequence or 0 if self.accepted else 0
+        is_next = entry.status == "accepted" and entry.sequence == last + 1 and not entry.is_base_state
+        is_plain = is_next or entry.sequence is None
+        if not is_plain or entry.replay_start is not None or entry.snapshot_time in self._by_time:
+            return LedgerHistory([*self.entries, entry])
+        # A backlog appends thousands of rows, one after the other: nothing is computed anew.
+        history = copy(self)
+        history.entries = (*self.entries, entry)
+        history.accepted = [*self.accepted, entry] if is_next else self.accepted
+        history._by_time = self._by_time | {entry.snapshot_time: entry}
+        if entry.status in _CONFIRMED:
+            history._newest_confirmed = max(self._newest_confirmed or entry.snapshot_time, entry.snapshot_time)
+        return history
 
     def before(self, time: datetime) -> LedgerHistory:
         """Return the history of the snapshots before a time, as if there were no others."""
@@ -250,6 +278,7 @@ def create_if_missing(spark: SparkSession, lake: Lake) -> None:
     is_created = delta_transaction.create(isolated_session(spark, 0), lake.ledger_table, fields, properties)
     if not is_created and not delta.exists(spark, lake.ledger_table):
         delta.create(spark, lake.ledger_table, local_frame(spark, SCHEMA), properties, "append")
+    failpoint("after_ledger_created")
 
 
 def append(spark: SparkSession, lake: Lake, entry: LedgerEntry) -> LedgerEntry:
@@ -344,7 +373,11 @@ def _append_together(spark: SparkSession, lake: Lake, batch: list[_Request]) -> 
     recorded = [replace(request.entry, recorded_at=recorded_at) for request in batch]
     try:
         version_before = newest_version(lake.path("raw", "ledger")) if lake.is_on_s3 else 0
+        for request in batch:
+            failpoint("before_ledger_append", request.entry.table)
         _write_rows(spark, lake.ledger_table, recorded, {"row": mark})
+        for request in batch:
+            failpoint("after_ledger_append", request.entry.table)
     except BaseException as error:
         for request in batch:
             request.error = error

@@ -18,6 +18,7 @@ from deltalake import CommitProperties, DeltaTable, WriterProperties, write_delt
 from deltalake.exceptions import DeltaError
 from pyspark.sql import types as T
 
+from lakehouse.failpoints import failpoint
 from lakehouse.lake import delta
 from lakehouse.storage import delta_log
 from lakehouse.storage.file_io import store_path
@@ -141,7 +142,9 @@ def _commit(address: str, progress: Mapping[str, Any] | None, write: Callable[[C
         metadata["userMetadata"] = delta.user_metadata(progress)
     try:
         # No retry: if somebody else has committed in the meantime, Spark compares with that commit.
+        failpoint("before_driver_commit", address)
         write(CommitProperties(custom_metadata=metadata, max_commit_retries=0))
+        failpoint("after_driver_commit", address)
     except (DeltaError, OSError, ValueError):
         # Nothing was written, or the commit was made and only what follows it failed, such as a checkpoint.
         new_versions = range(before + 1, delta_log.newest_version(folder) + 1)

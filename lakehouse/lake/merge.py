@@ -24,6 +24,7 @@ from lakehouse.config.column_names import stored_names
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.config.tuning import Tuning
 from lakehouse.errors import ConfigError
+from lakehouse.failpoints import failpoint
 from lakehouse.lake import (
     delta,
     delta_transaction,
@@ -128,7 +129,9 @@ def merge_to_match(
     target = replace(target, keys=stored_names(target.keys, stored.names))
     wanted = _with_stored_names(wanted, stored)
     affected = _with_stored_names(affected, stored) if affected is not None else None
-    if mismatches := schema_mismatches(stored, wanted.rows.schema):
+    # Stored rows have no value in a key that is a new column, so that they match none of the wanted ones.
+    new_keys = [f"the key {key} is new" for key in target.keys if key not in stored.names]
+    if mismatches := schema_mismatches(stored, wanted.rows.schema) + new_keys:
         if target.replace():
             return _create(target, wanted.rows, progress, "overwrite")
         raise ConfigError(
@@ -388,7 +391,9 @@ def _create(target: MergeTarget, wanted: DataFrame, progress: Mapping[str, Any],
         spark.conf.set(_ROWS_PER_FILE_CONF, _ROWS_PER_FILE)
     try:
         with delta.commit_metadata(spark, progress), explain_refusal(spark, target.address, target.keys, wanted):
+            failpoint("before_create", target.address)
             delta.create(spark, target.address, wanted, delta.table_properties(target.is_large), mode)
+            failpoint("after_create", target.address)
     finally:
         if sort_by:
             spark.conf.unset(_ROWS_PER_FILE_CONF)
@@ -416,6 +421,7 @@ def _merge(
     if target.is_large:  # not in the context below: this commit changes no row, and records no progress
         with explain_refusal(target.spark, target.address):
             delta.enable_deletion_vectors(target.spark, target.address)
+    failpoint("before_merge", target.address)
     with (
         delta.commit_metadata(target.spark, progress),
         explain_refusal(target.spark, target.address, target.keys, written),
@@ -429,6 +435,7 @@ def _merge(
             .whenNotMatchedInsert(f"s.{ACTION} <> 'D'", values)
             .execute()
         )
+    failpoint("after_merge", target.address)
     return _result(counts)
 
 

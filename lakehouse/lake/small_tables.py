@@ -186,16 +186,21 @@ def _read_files(paths: Iterable[StorePath], fields: T.StructType) -> pa.Table:
 
 
 def to_dicts(rows: pa.Table) -> list[dict[str, Any]]:
-    """Return rows as `to_pylist` does; that method would import pandas for times.
+    """Return rows as `to_pylist` does.
 
     Args:
         rows: The rows; times are in UTC.
     """
     names = rows.column_names
-    return [dict(zip(names, values, strict=True)) for values in zip(*map(_values, rows.columns), strict=True)]
+    return [dict(zip(names, values, strict=True)) for values in zip(*map(python_values, rows.columns), strict=True)]
 
 
-def _values(column: pa.ChunkedArray) -> list[Any]:
+def python_values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """Return the values of a column as `to_pylist` does; that method would import pandas for times in UTC.
+
+    Args:
+        column: The column.
+    """
     if column.type not in _UTC_TIMES:
         return list(column.to_pylist())
     micros = column.cast(pa.int64()).to_pylist()

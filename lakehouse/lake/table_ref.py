@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
@@ -42,7 +43,7 @@ class TableRef:
         """The address of the table's quarantine."""
         return self.lake.quarantine_table(self.name)
 
-    @property
+    @cached_property
     def schema(self) -> T.StructType:
         """The table's schema as the lake stores it."""
         return stored_schema(self.config)

@@ -94,9 +94,12 @@ def _has_no_column(context: RefreshContext, fault: SparkFault) -> bool:
 
 
 def _is_from_a_library(fault: SparkFault, error: Exception) -> bool:
-    """Return whether a library of Java raised the error, such as its formatter, and not Spark or the environment."""
+    """Return whether a library of Java raised the error, such as its formatter, and not Spark or the environment.
+
+    An expression of Spark that fails by a defect counts as one.
+    """
     has_class = bool(fault.condition) and not fault.condition.startswith("_LEGACY_ERROR")
-    is_unknown = not has_class or fault.sqlstate[:2] in ("38", "39")
+    is_unknown = not has_class or bool(fault.expression) or fault.sqlstate[:2] in ("38", "39")
     return is_unknown and not fault.is_defect and type(to_lakehouse_error(error)) is LakehouseError
 
 

@@ -248,13 +248,16 @@ class RefreshContext:
         return next((dates[column] for column in self.model.lookup_columns if column in dates), None)
 
 
-def run_model_query(spark: SparkSession, model: Model, relations: Mapping[str, DataFrame]) -> DataFrame:
+def run_model_query(
+    spark: SparkSession, model: Model, relations: Mapping[str, DataFrame], rewrite: Callable[[str], str] = str
+) -> DataFrame:
     """Return the rows of the author's SQL over given DataFrames.
 
     Args:
         spark: The caller's own session: the DataFrames become temporary views in it.
         model: The model whose SQL to run.
         relations: The rows to use for each relation that the SQL reads.
+        rewrite: Returns the SQL to run in place of the author's, such as `states.with_states`.
 
     Returns:
         The rows with the columns that the SQL selects, before any expectation.
@@ -262,7 +265,7 @@ def run_model_query(spark: SparkSession, model: Model, relations: Mapping[str, D
     names = {relation: f"_{relation.replace('.', '_', 1)}_{uuid.uuid4().hex}" for relation in relations}
     for relation, rows in relations.items():
         rows.createOrReplaceTempView(names[relation])
-    return spark.sql(model.plan.sql_with_names(names), args=model.arguments)
+    return spark.sql(rewrite(model.plan.sql_with_names(names)), args=model.arguments)
 
 
 def with_relation_names(text: str) -> str:

@@ -50,6 +50,7 @@ class RefreshResult:
         written: The rows that changed in the table.
         rejected: The rows that expectations rejected, by `quarantined` and `dropped`.
         rule_results: The result of each rule that was evaluated.
+        earlier_results: If nothing changed: the results that the model's last commit recorded.
     """
 
     model: str
@@ -58,6 +59,7 @@ class RefreshResult:
     written: WriteResult = field(default_factory=WriteResult)
     rejected: Mapping[str, int] = field(default_factory=dict)
     rule_results: tuple[RuleResult, ...] = ()
+    earlier_results: tuple[RuleResult, ...] = ()
 
 
 def refresh(
@@ -110,7 +112,10 @@ def _refresh(context: RefreshContext, is_small_lake: bool, full_refresh: bool) -
     if choice.kind == "none":
         # Time passes without changes, and a freshness rule may no longer be met.
         is_due = expectations.is_freshness_due(context)
-        return RefreshResult(context.model.name, "current", rule_results=record_unchanged(context) if is_due else ())
+        if is_due:
+            return RefreshResult(context.model.name, "current", rule_results=record_unchanged(context))
+        earlier = expectations.from_state(context.model.name, context.last_refresh_state)
+        return RefreshResult(context.model.name, "current", earlier_results=tuple(earlier))
     if context.reads_small_tables:
         # Each input is one partition: a join that sorts it needs no job of its own, as a broadcast would.
         context.spark.conf.set("spark.sql.autoBroadcastJoinThreshold", "-1")

@@ -9,6 +9,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 
 from lakehouse.errors import DataRefused
+from lakehouse.failpoints import failpoint
 from lakehouse.lake import delta
 from lakehouse.lake.cached_rows import CachedRows
 from lakehouse.lake.merge import MergeTarget, WriteResult, merge_to_match
@@ -110,7 +111,9 @@ def _merge(
         temp_root=context.lake.local_path("plain"),
         rebuild=f"{layer} PIPELINE {name} --full-refresh",
     )
+    failpoint("before_model", context.model.name)
     written = merge_to_match(target, rows, state, computed.affected_keys, computed.expect_few)
+    failpoint("after_model", context.model.name)
     if not written.committed:
         delta.record_progress(context.spark, context.target, state)
     return written

@@ -5,8 +5,8 @@
 The steps, in order:
 
 1. `sources.py` finds the snapshots of the folder and the files of each table; `names.py` makes identifiers.
-2. `dialect.py` detects how CSV files are written; `load.py` loads all rows into DuckDB, as text (`json_files.py` for
-   JSON) or by Parquet's types.
+2. `dialect.py` detects how CSV files are written, by the signs that `signs.py` finds; `load.py` loads all rows into
+   DuckDB, as text (`json_files.py` for JSON) or by Parquet's types.
 3. `types.py` chooses a type for each column, and proves it on all values (`texts.py`, `dates.py`, `numbers.py`; for
    JSON and Parquet also `nested.py` and `parquet_types.py`).
 4. `keys.py` finds a key, and proves it on all rows of every snapshot.

@@ -1,39 +1,26 @@
-"""Detects how a table's CSV files are written: encoding, separator, quote, escape, and whether there is a header."""
+"""Detects how a table's CSV files are written: encoding, separator, quote, escape, header, and lines before it."""
 
 from __future__ import annotations
 
-import csv
 import re
-import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
 
+from lakehouse.propose.signs import VALUE, UnusableFile, find_signs, split_lines, title_lines
 from lakehouse.propose.sources import shown
 from lakehouse.storage.csv_dialect import Dialect
+from lakehouse.text import counted
 
 _SAMPLE_BYTES = 1 << 19
 _CHUNK_BYTES = 1 << 20
 _CONTROL_BYTES = bytes(set(range(32)) - set(b"\t\n\r\f"))
 _MIN_BYTES_OF_TEXT = 50
-_SEPARATORS = (",", ";", "\t", "|", "^", "~")
 _UTF8_SEQUENCE = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _UNDEFINED_IN_1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
-_VALUE = re.compile(
-    r"[+-]?[\d.,' ]*\d([eE][+-]?\d+)?%?"  # numbers
-    r"|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?"  # dates
-    r"|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"  # UUIDs
-    r"|(?i:true|false|null)"
-)
 _YEAR = re.compile(r"(19|20)\d\d")
-_MAX_LINES_BEFORE_HEADER = 20
 _GAP = re.compile(r"\S {2,}\S")
-
-
-class UnusableFile(Exception):
-    """A file from which no table can be proposed; the message says why."""
 
 
 @dataclass
@@ -43,10 +30,14 @@ class DetectedDialect:
     Attributes:
         options: The reader options that differ from the defaults.
         notes: The doubts, and why.
+        skip_lines: The number of lines before the header.
+        first_record: The fields of the first record of the newest file, which is the header if there is one.
     """
 
     options: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    skip_lines: int = 0
+    first_record: list[str] = field(default_factory=list)
 
     @property
     def reader(self) -> Dialect:
@@ -70,13 +61,13 @@ def detect_dialect(paths: Sequence[Path]) -> DetectedDialect:
     _detect_encoding(filled, dialect)
     encoding = dialect.options.get("encoding", "UTF-8")
     samples = [_sample(path, encoding) for path in filled]
-    newest, is_complete = samples[-1]
-    if newest.lower().startswith("sep="):
-        raise UnusableFile("its first line is `sep=`, which only Excel understands; remove that line at the source")
-    if re.match(r"\s*<(!doctype|html|\?xml)", newest, re.IGNORECASE):
+    if re.match(r"\s*<(!doctype|html|\?xml)", samples[-1][0], re.IGNORECASE):
         raise UnusableFile("it is an HTML or XML page")
-    records = _detect_signs(newest, is_complete, paths[-1].name, dialect)
-    _check_width(records, dialect)
+    samples = _cut_titles(samples, filled, dialect)
+    newest, is_complete = samples[-1]
+    records = _detect_signs(newest, is_complete, filled[-1].name, dialect)
+    dialect.first_record = records[0]
+    _check_width(records)
     _detect_header(records, [_first_line(text) for text, _ in samples], dialect)
     return dialect
 
@@ -191,29 +182,28 @@ def _first_line(text: str) -> str:
     return next((line for line in text.splitlines() if line.strip()), "")
 
 
+def _cut_titles(
+    samples: list[tuple[str, bool]], paths: Sequence[Path], dialect: DetectedDialect
+) -> list[tuple[str, bool]]:
+    """Set `skip_lines`, and return the samples without these lines.
+
+    Raises:
+        UnusableFile: The files have different numbers of lines before the header, and one number is read.
+    """
+    counts = [title_lines(*sample, path.name) for sample, path in zip(samples, paths, strict=True)]
+    if not any(counts):
+        return samples
+    if len(set(counts)) > 1:
+        by_file = ", ".join(f"{shown(path.name)} {count}" for path, count in zip(paths, counts, strict=True))
+        raise UnusableFile(f"its files have different numbers of lines before the header ({by_file})")
+    dialect.skip_lines = counts[-1]
+    dialect.notes.append(f"skip_lines: the header seems to be line {counts[-1] + 1}, behind a title")
+    return [("".join([*split_lines(text)][counts[-1] :]), is_complete) for text, is_complete in samples]
+
+
 def _detect_signs(text: str, is_complete: bool, name: str, dialect: DetectedDialect) -> list[list[str]]:
     """Set `sep`, `quote` and `escape`, and return the records of the sample."""
-    usual = {".tsv": "\t", ".tab": "\t", ".psv": "|"}.get(Path(name.removesuffix(".gz")).suffix.lower(), ",")
-    best: tuple[tuple[float, ...], str, str, str, list[list[str]]] | None = None
-    for (quote, escape), sep in product((('"', '"'), ('"', "\\"), ("'", "'"), ("", "")), _SEPARATORS):
-        if sep not in text and sep != ",":
-            continue
-        if quote == "'" and not _is_single_quoted(text, sep):
-            continue
-        if escape == "\\" and '\\"' not in text:
-            continue
-        if (records := _parse(text, is_complete, sep, quote, escape)) is None:
-            continue
-        width, count = Counter(map(len, records)).most_common(1)[0] if records else (0, 0)
-        share = count / len(records) if records else 0.0
-        has_header_width = bool(records) and len(records[0]) == width
-        preference = {'"': 1, "'": 2, "": 0}[quote] - (escape == "\\") * 0.5
-        score = (width > 1, round(share, 1), has_header_width, preference, share, width, sep == usual)
-        if width and (best is None or score > best[0]):
-            best = (score, sep, quote, escape, records)
-    if best is None:
-        raise UnusableFile("a quote is not closed in its first lines, or it has no lines")
-    _, sep, quote, escape, records = best
+    sep, quote, escape, records, _ = find_signs(text, is_complete, name)
     if sep != ",":
         dialect.options["sep"] = r"\t" if sep == "\t" else sep
     if quote != '"':
@@ -226,82 +216,25 @@ def _detect_signs(text: str, is_complete: bool, name: str, dialect: DetectedDial
     return records
 
 
-def _is_single_quoted(text: str, sep: str) -> bool:
-    """Return whether most of the first lines have a field in single quotes."""
-    lines = [line for line in text.splitlines()[:50] if line.strip()]
-    return sum(_has_single_quoted_field(line, sep) for line in lines) > len(lines) / 2
-
-
-def _has_single_quoted_field(line: str, sep: str) -> bool:
-    """Return whether a line has a quote at the beginning of a field and one at the end of that field or a later one.
-
-    >>> _has_single_quoted_field("1,'a,b',2", ","), _has_single_quoted_field("1,'a", ",")
-    (True, False)
-    """
-    in_separators = f"{sep}{line}{sep}"
-    first, last = in_separators.find(f"{sep}'"), in_separators.rfind(f"'{sep}")
-    return first >= 0 and first + len(sep) < last
-
-
-def _parse(text: str, is_complete: bool, sep: str, quote: str, escape: str) -> list[list[str]] | None:
-    """Return the records of a sample, or None if its quotes do not match; the last record may be cut off."""
-    csv.field_size_limit(sys.maxsize)
-    records: list[list[str]] = []
-    reader = csv.reader(
-        _lines(text),
-        delimiter=sep,
-        quotechar=quote or None,
-        quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
-        doublequote=escape == quote,
-        escapechar=None if escape == quote else escape,
-        strict=True,
-    )
-    try:
-        records += [record for record in reader if record]
-    except csv.Error as error:
-        if is_complete or "unexpected end" not in str(error) or not records:
-            return None
-    return records
-
-
-def _lines(text: str) -> Iterator[str]:
-    """Yield the lines of a text with their ends; unlike `splitlines`, only at CR and LF."""
-    yield from re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+$", text)
-
-
-def _check_width(records: list[list[str]], dialect: DetectedDialect) -> None:
-    """Raise if the first record does not have the fields of the others: lines before the header are no data."""
+def _check_width(records: list[list[str]]) -> None:
+    """Raise if the first record does not have the fields of the others: it is no header, and no title either."""
     width, count = Counter(map(len, records)).most_common(1)[0]
     if width == 1 and all(record and _GAP.search(record[0].strip()) for record in records[:20]):
         raise UnusableFile("its fields seem to have fixed widths, which are not read: export it with a separator")
     if len(records) > 3 and len(records[0]) != width and count > len(records) / 2:
-        at = next(n for n, record in enumerate(records) if len(record) == width)
         raise UnusableFile(
-            f"its first line has {len(records[0])} field{'s' if len(records[0]) > 1 else ''} and most lines have"
-            f" {width}; the header seems to be line {at + 1}, and lines before it cannot be skipped"
+            f"its first line has {counted(len(records[0]), 'field')} and most lines have {width}: correct the header,"
+            " or write the table by hand, with `skip_lines` if lines before the header are no data"
         )
-    if (late := _late_header(records)) is not None:
-        raise UnusableFile(
-            f"most names in its first line are blank; the header seems to be line {late + 1}, and lines before it"
-            " cannot be skipped"
-        )
-
-
-def _late_header(records: list[list[str]]) -> int | None:
-    """Return which record has the names if the first one is a title that blank fields follow; None if it is none."""
-    filled = [sum(bool(field.strip()) for field in record) for record in records[:_MAX_LINES_BEFORE_HEADER]]
-    if filled[0] > len(records[0]) / 2 or len(records[0]) < 2:
-        return None
-    at = next((n for n, count in enumerate(filled) if count == len(records[0])), None)
-    is_header = at is not None and not any(_VALUE.fullmatch(name.strip()) for name in records[at])
-    return at if is_header else None
+    if len(records[0]) > 1 and sum(bool(field.strip()) for field in records[0]) <= len(records[0]) / 2:
+        raise UnusableFile("most names in its first line are blank: give each column a name")
 
 
 def _detect_header(records: list[list[str]], first_lines: list[str], dialect: DetectedDialect) -> None:
     """Set `header: false` if the first record looks like the others."""
     header, rows = records[0], [record for record in records[1:1000] if len(record) == len(records[0])]
     names = [name.strip() for name in header]
-    typed_names = [name for name in names if _VALUE.fullmatch(name) and not _YEAR.fullmatch(name)]
+    typed_names = [name for name in names if VALUE.fullmatch(name) and not _YEAR.fullmatch(name)]
     if not typed_names:
         if header in rows:
             dialect.notes.append(
@@ -314,10 +247,10 @@ def _detect_header(records: list[list[str]], first_lines: list[str], dialect: De
             _set_headless(dialect, "each text of the first line comes again below it")
         return
     below = [
-        sum(bool(_VALUE.fullmatch(value.strip())) for value in column) > len(column) / 2
+        sum(bool(VALUE.fullmatch(value.strip())) for value in column) > len(column) / 2
         for column in zip(*rows, strict=True)
     ]
-    if rows and not any(is_typed and not _VALUE.fullmatch(n) for is_typed, n in zip(below, names, strict=True)):
+    if rows and not any(is_typed and not VALUE.fullmatch(n) for is_typed, n in zip(below, names, strict=True)):
         _set_headless(dialect, "the first line has values, such as numbers or dates")
     elif not rows and len(typed_names) > len(names) / 2:
         _set_headless(dialect, "the only line has values")

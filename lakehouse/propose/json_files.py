@@ -10,8 +10,8 @@ from operator import getitem
 from pathlib import Path
 from typing import IO, Any
 
-from lakehouse.propose.dialect import UnusableFile
 from lakehouse.propose.nested import Integer, Number
+from lakehouse.propose.signs import UnusableFile
 from lakehouse.text import is_encodable
 
 _CHUNK_CHARS = 1 << 20

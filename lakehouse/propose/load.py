@@ -14,12 +14,13 @@ import pyarrow.parquet as pq
 
 from lakehouse.config.reading import format_path
 from lakehouse.errors import DataRefused
-from lakehouse.propose.dialect import DetectedDialect, UnusableFile, detect_dialect, transcode
+from lakehouse.propose.dialect import DetectedDialect, detect_dialect, transcode
 from lakehouse.propose.json_files import find_records, json_objects, json_text
 from lakehouse.propose.nested import Number, merge_shapes, value_shape
 from lakehouse.propose.parquet_types import duck_type
+from lakehouse.propose.signs import UnusableFile
 from lakehouse.propose.sources import FileGroup, SourceFile, shown
-from lakehouse.storage import archives, landing
+from lakehouse.storage import archives, csv_body, landing
 from lakehouse.storage.csv_dialect import Dialect
 from lakehouse.storage.landing import LandedFile
 from lakehouse.storage.row_sizes import parquet_batch_rows
@@ -53,6 +54,7 @@ class LoadedTable:
         columns: The names of the columns in the files, as the newest file spells them.
         options: Reader options that differ from the defaults.
         records: JSON: the path to the array of records inside each document; "" if the records are at the top.
+        skip_lines: CSV: the number of lines before the header.
         snapshots: The positions of the snapshots with a file.
         notes: The doubts, and why.
         native: Parquet: the type of each column in each file.
@@ -67,6 +69,7 @@ class LoadedTable:
     columns: list[str]
     options: dict[str, str] = field(default_factory=dict)
     records: str = ""
+    skip_lines: int = 0
     snapshots: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     native: dict[str, list[pa.DataType]] = field(default_factory=dict)
@@ -127,7 +130,7 @@ def read_column_names(group_format: str, files: Iterable[ReadableFile]) -> list[
         names: Iterable[str] = ()
         try:
             if group_format == "csv":
-                names = detect_dialect([file.path]).reader.read_header(file.path) or ()
+                names = detect_dialect([file.path]).first_record
             elif group_format == "parquet":
                 names = pq.read_schema(file.path).names
             else:
@@ -217,8 +220,10 @@ def _positions(table: LoadedTable, names: list[str]) -> list[int]:
 
 def _load_csv(table: LoadedTable, files: list[ReadableFile], folder: Path) -> None:
     dialect = detect_dialect([file.path for file in files])
-    table.options, table.notes = dict(dialect.options), dialect.notes
+    table.options, table.notes, table.skip_lines = dict(dialect.options), dialect.notes, dialect.skip_lines
     filled = [file for file in files if file.path.stat().st_size]
+    if dialect.skip_lines:
+        filled = [_without_titles(file, dialect, folder / f"body{n}.csv") for n, file in enumerate(filled)]
     headers = [_header(file, dialect) for file in filled]
     _create(table, filled, headers)
     rejected = []
@@ -235,6 +240,15 @@ def _load_csv(table: LoadedTable, files: list[ReadableFile], folder: Path) -> No
             f"rows: some do not have as many fields as the header and go to quarantine"
             f" ({', '.join(rejected[:_MAX_NOTED_ROWS])}{more})"
         )
+
+
+def _without_titles(file: ReadableFile, dialect: DetectedDialect, target: Path) -> ReadableFile:
+    """Return a copy of a file with empty lines in place of those before its header."""
+    try:
+        csv_body.copy_with_empty_head(file.path, target, dialect.reader, csv_body.CutLines(dialect.skip_lines, 0))
+    except DataRefused as refused:
+        raise UnusableFile(shown(refused.found)) from refused
+    return ReadableFile(file.source, target)
 
 
 def _header(file: ReadableFile, dialect: DetectedDialect) -> list[str]:
@@ -263,6 +277,7 @@ def _insert_csv(table: LoadedTable, file: ReadableFile, path: Path, header: list
     arguments = {
         "columns": {f"f{n}": "VARCHAR" for n in range(len(header))},
         "header": dialect.reader.has_header,
+        "skip": dialect.skip_lines,
         "delim": options["sep"],
         "quote": options["quote"],
         "escape": options["escape"] if options["quote"] else "",

@@ -113,13 +113,16 @@ def _settings(table: ProposedTable) -> list[str]:
     if table.options:
         options = ", ".join(f"{name}: {_option(value)}" for name, value in table.options.items())
         lines.append(f"    options: {{{options}}}")
+    if table.skip_lines:
+        lines.append(f"    skip_lines: {table.skip_lines}")
     if table.records:
         lines.append(f"    records: {scalar(table.records)}")
     lines += ["    schema: >-", *(f"      {line}" for line in _schema_lines(table.columns))]
     if table.names:
         lines += ["    names:", *(f"      {scalar(name)}: {scalar(given)}" for name, given in table.names.items())]
     proof = _proof(table)
-    lines.append(f"    keys: {_sequence(table.keys)}" + (f" # {proof}" if proof else ""))
+    keys = _sequence(table.keys) if table.keys else "all"
+    lines.append(f"    keys: {keys}" + (f" # {proof}" if proof else ""))
     if table.updated_at:
         lines += ["    duplicates: latest", f"    updated_at: {scalar(table.updated_at)}"]
     return lines
@@ -128,7 +131,7 @@ def _settings(table: ProposedTable) -> list[str]:
 def _proof(table: ProposedTable) -> str:
     """Return the proof of a key, for a comment."""
     if not table.keys:
-        return "the columns that identify a row"
+        return "equal rows are counted; or [a, b], the columns that identify a row"
     if any("not proved" in note for note in table.notes):
         return ""
     counts = [count for count in table.rows if count is not None]
@@ -148,7 +151,7 @@ def _problem_lines(table: ProposedTable) -> list[str]:
     for note in table.notes:
         lines += _comment(f"also: {note}", "  ")
     if table.columns:
-        lines += _comment("complete `keys` and remove the signs # to use it:", "  ")
+        lines += _comment("remove the signs # to use it:", "  ")
         lines += [f"  # {line[2:]}" for line in [f"  {table.name}:", *_settings(table)]]
     return lines
 

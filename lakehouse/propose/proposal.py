@@ -11,10 +11,10 @@ import duckdb
 
 from lakehouse.errors import InfrastructureError
 from lakehouse.propose import parquet_types
-from lakehouse.propose.dialect import UnusableFile
 from lakehouse.propose.keys import Key, KeyColumn, find_key, key_sql, rank_column
 from lakehouse.propose.load import LoadedTable, ReadableFile, load_table, read_column_names, unpack
 from lakehouse.propose.names import column_names, to_snake_case, unique
+from lakehouse.propose.signs import UnusableFile
 from lakehouse.propose.sources import (
     FileGroup,
     SourceFile,
@@ -65,6 +65,7 @@ class ProposedTable:
         format: csv, json or parquet.
         options: Reader options that differ from the defaults.
         records: JSON: the path to the array of records inside the document; "" if the records are at the top.
+        skip_lines: CSV: the number of lines before the header.
         columns: The columns.
         keys: The key, by names of the lake; empty if there is none.
         updated_at: The column for `duplicates: latest`; "" if it is not needed.
@@ -80,6 +81,7 @@ class ProposedTable:
     format: str
     options: dict[str, str] = field(default_factory=dict)
     records: str = ""
+    skip_lines: int = 0
     columns: list[ProposedColumn] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     updated_at: str = ""
@@ -253,6 +255,7 @@ def _describe(folder: SourceFolder, loaded: LoadedTable, proposed: ProposedTable
     proposed.rows = [counts.get(n) for n in range(len(folder.snapshots))]
     types = _parquet_types(loaded) if proposed.format == "parquet" else choose_types(loaded, proposed.format == "csv")
     proposed.options, proposed.records = loaded.options | types.options, loaded.records
+    proposed.skip_lines = loaded.skip_lines
     proposed.notes += dict.fromkeys([*loaded.notes, *types.notes])  # each file of a table may have the same note
     proposed.zone = types.zone
     kept = _declared_columns(loaded, types, proposed)

@@ -162,6 +162,7 @@ def document(
                 "format": table.format,
                 "options": table.options,
                 "records": table.records,
+                "skip_lines": table.skip_lines,
                 "columns": [asdict(column) for column in table.columns],
                 "keys": table.keys,
                 "rows": table.rows,

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.config.column_names import stored_names
+from lakehouse.failpoints import failpoint
 from lakehouse.lake import delta
 from lakehouse.lake.delta import is_feed_unreadable
 from lakehouse.lake.marked_rows import live_changes, live_rows
@@ -114,7 +115,9 @@ def publish(
             if locked_position != position:  # another process published while this one waited for the lock
                 version = delta.current_version(spark, lake.table(publication.source)) or version
             transfer = _Transfer(connection, spark, lake, publication, version, locked_position)
-            return transfer.run(table, full_refresh)
+            result = transfer.run(table, full_refresh)
+        failpoint("after_publish_commit", publication.source)
+        return result
 
 
 def is_current(lake: Lake, position: PublishPosition) -> bool:
@@ -219,10 +222,13 @@ class _Transfer:
         check_encoding(self.connection, target, publication.source)
         check_columns(self.connection, target, publication.source)
         status, reason = self._load_stage(target, rows, full_refresh)
+        failpoint("after_publish_staged", publication.source)
         counts = apply_stage(self.connection, target, is_complete=status == "compared")
+        failpoint("after_publish_applied", publication.source)
         commit = commit_id(_delta_folder(self.lake, publication.source), version.version)
         position = PublishPosition(publication.pipeline, publication.source, version.id, version.version, commit)
         catalog.write_position(self.connection, table, position)
+        failpoint("before_publish_commit", publication.source)
         return PublishResult(status, reason, counts)
 
     def _load_stage(self, target: TargetTable, rows: DataFrame, full_refresh: bool) -> tuple[str, str]:

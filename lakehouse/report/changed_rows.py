@@ -206,7 +206,7 @@ def _masked(table: TableRef, row: Document) -> Document:
 
 def _document(table: TableRef, operation: str, row: Document, before: Document | None) -> Document:
     """Return a row: its kind of change, its key, and the values before and after of the columns that changed."""
-    names = [field.name for field in table.schema if field.name not in table.config.keys]
+    names = [name for name in table.config.shown_columns if name not in table.config.keys]
     if operation == UPDATE:
         changed = set(row[CHANGED_COLUMNS] or ())
         names = [name for name in names if name in changed]
@@ -214,7 +214,7 @@ def _document(table: TableRef, operation: str, row: Document, before: Document |
     of_before, of_after = (None if side is None else {name: side[name] for name in names} for side in sides)
     return {
         "change": _KINDS[operation],
-        "key": {name: row[name] for name in table.config.keys},
+        "key": {name: row[name] for name in table.config.identifying_columns},
         "before": of_before,
         "after": of_after,
     }

@@ -9,6 +9,7 @@
     quarantine           the number of rejected rows by rule; never a row or a value
     lineage              the source columns of each column                         lineage.py
     cubes                the rows of the charts, and the newest rows               cubes.py
+                         and the rows that made some of these                      explained_rows.py
 
 Each table is read at its current version. A run in progress can commit between two reads.
 """
@@ -37,6 +38,7 @@ from lakehouse.models import expectations
 from lakehouse.report import cubes, lineage
 from lakehouse.report.changed_rows import MAX_ROWS, MAX_SNAPSHOTS, read_changed_rows
 from lakehouse.report.data_age import old_after
+from lakehouse.report.explained_rows import IsPersonal, explain_rows
 from lakehouse.runner import records
 from lakehouse.runner.context import Run
 from lakehouse.spark.session import isolated_session
@@ -59,11 +61,15 @@ def gather(run: Run) -> Document:
         A document of JSON values. Its keys are listed in the description of this module.
     """
     columns = lineage.relation_columns(run.pipeline, run.plans)
-    data_bytes = run.snapshot_bytes(*run.pipeline.tables)
+    data_bytes = run.data_bytes(*run.pipeline.tables)
+
+    def is_personal(relation: str) -> IsPersonal:
+        return lineage.personal_predicate(columns, relation)
 
     def read_cube(model: str) -> Document | None:
         spark = isolated_session(run.spark, data_bytes)
-        return cubes.read_cube(spark, run.lake, run.plans[model], lineage.personal_predicate(columns, model))
+        cube = cubes.read_cube(spark, run.lake, run.plans[model], is_personal(model))
+        return cube and cube | {"explained": explain_rows(run, cube, is_personal)}
 
     tables = run.selected_tables()
     histories = ledger.read_histories(run.spark, run.lake, tables)

@@ -20,6 +20,7 @@ from markupsafe import Markup
 from lakehouse.report import charts, sheets
 from lakehouse.report.flow import layout
 from lakehouse.report.glossary import glossary
+from lakehouse.report.row_lines import explained_lines
 from lakehouse.report.templates import jinja_environment, page_file
 from lakehouse.report.words import Language, Words
 from lakehouse.text import visible_document
@@ -51,6 +52,7 @@ def render(document: Document, language: Language) -> str:
         cube
         | {"figures": charts.cube_figures(cube, words)}
         | {"facts": sheets.facts(cube, words), "sheet": sheets.cube(cube, words)}
+        | {"explained": explained_lines(cube, words)}
         for cube in document["cubes"]
     ]
     return (

@@ -40,6 +40,9 @@ def freshness(document: Document, words: Words) -> Document:
     has_missing = any(table["missing"] is not None for table in document["status"]["tables"])
     if has_missing:
         columns += [(words("missing_keys"), "number"), (words("missing_since"), "time")]
+    has_drift = any(table["drift"] for table in document["status"]["tables"])
+    if has_drift:
+        columns += [(words("wrong_keys"), "number"), (words("by_snapshot_of"), "time")]
     ages = {age["table"]: age for age in document["data_age"]}
 
     def due(seconds: int | None) -> str | None:
@@ -51,7 +54,9 @@ def freshness(document: Document, words: Words) -> Document:
         runs = [table["last_success"], due(table["overdue_seconds"])]
         decision = [table["newest"], table["note"] or None]
         missing = [table["missing"], table["missing_since"]] if has_missing else []
-        return [table["table"], age["time"], age["seconds"], state, *decision, *runs, table["sequence"], *missing]
+        drift = table["drift"] or {"keys": None, "snapshot_time": None}
+        figures = [*missing, *([drift["keys"], drift["snapshot_time"]] if has_drift else [])]
+        return [table["table"], age["time"], age["seconds"], state, *decision, *runs, table["sequence"], *figures]
 
     return sheet(columns, map(row, document["status"]["tables"]))
 

@@ -117,6 +117,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "missing_keys": ("Missing keys", "Chaves ausentes"),
     "missing_since": ("First missing since", "Primeira ausente desde"),
+    "wrong_keys": ("Keys wrong in the feed", "Chaves erradas no feed"),
+    "by_snapshot_of": ("By the snapshot of", "Pelo snapshot de"),
     "no_changed_rows": (
         "The change set of this snapshot cannot be read.",
         "O conjunto de mudanças deste snapshot não pode ser lido.",
@@ -193,6 +195,14 @@ TEXTS: dict[str, tuple[str, str]] = {
     "no_value": ("(none)", "(nenhum)"),
     "newest_rows": ("Newest rows", "Linhas mais recentes"),
     "first_rows": ("Rows", "Linhas"),
+    "why_rows": ("Which rows made the first ones", "De quais linhas vêm as primeiras"),
+    "why_rows_lede": (
+        "Open a row to see the rows of its inputs, down to the source. All of them: lakehouse why {folder} {model} KEY",
+        "Abra uma linha para ver as linhas de origem, até a fonte. Todas: lakehouse why {folder} {model} KEY",
+    ),
+    "since_snapshot": ("since {time}", "desde {time}"),
+    "line_of_file": ("line {line}", "linha {line}"),
+    "more_rows": ("and {count} more of {table}", "e mais {count} de {table}"),
     "rows_shown": ("{shown} of {of}", "{shown} de {of}"),
     "print_cut": ("Printed: the first {n}.", "Impressas: as primeiras {n}."),
     "filter": ("Filter", "Filtrar"),

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from lakehouse import bronze
 from lakehouse.errors import InfrastructureError
+from lakehouse.failpoints import failpoint
 from lakehouse.lake import change_sets, delta, ledger
 from lakehouse.lake.cdc import COUNT_COLUMNS, DELETE, MISSING_SINCE
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
@@ -46,7 +47,9 @@ def compact_change_sets(table: TableRef, limit: RetentionLimit, run_id: str) -> 
     last = _last_to_compact(history, limit)
     sizes = _replaced_sizes(lake, history, last)
     if last and not limit.dry_run:
-        ledger.append(spark, lake, _write_base_state(table, history, last, run_id))
+        base_state = _write_base_state(table, history, last, run_id)
+        failpoint("after_base_state", table.name)
+        ledger.append(spark, lake, base_state)
     if not limit.dry_run:
         for path in sizes:
             file_io.remove(lake.path(*path.split("/")))

@@ -9,7 +9,6 @@ Kept at any age are:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,12 +16,13 @@ from datetime import datetime, timedelta
 from pyspark.sql import SparkSession
 
 from lakehouse.config import Retention
+from lakehouse.failpoints import failpoint
 from lakehouse.lake import delta
 from lakehouse.lake.ledger import LedgerHistory
 from lakehouse.models.sql.plan import Plan
 from lakehouse.storage import landing
 from lakehouse.storage.landing import LandedSnapshot
-from lakehouse.storage.paths import Lake, write_json
+from lakehouse.storage.paths import Lake, read_json, write_json
 
 _INTERVAL = timedelta(days=1)  # between two looks of a run: listing the files of a table takes seconds
 _STATE_FILE = "expired.json"
@@ -76,11 +76,11 @@ def is_due(retention: Retention, lake: Lake, now: datetime) -> bool:
     """
     if retention == Retention():
         return False
+    done = read_json(lake.state_path(_STATE_FILE))
     try:
-        done = json.loads(lake.state_path(_STATE_FILE).read_text(encoding="utf-8"))
         is_changed = done["retention"] != retention.model_dump_json()
         return bool(is_changed or now - datetime.fromisoformat(done["at"]) >= _INTERVAL)
-    except (OSError, ValueError, KeyError, TypeError):  # never done, or the file cannot be read
+    except (ValueError, KeyError, TypeError):  # never done, or the file cannot be read
         return True
 
 
@@ -177,6 +177,8 @@ def _vacuum(spark: SparkSession, address: str, limit: RetentionLimit) -> int:
     files = spark.sql(f"{statement} DRY RUN").count()  # lists a thousand files at most
     if limit.dry_run or not files:  # VACUUM adds two versions even if it removes nothing
         return files
+    failpoint("before_vacuum", address)
     spark.sql(statement)
+    failpoint("after_vacuum", address)
     metrics = delta.table(spark, address).history(1).select("operationMetrics").collect()[0].operationMetrics
     return int((metrics or {}).get("numDeletedFiles", files))

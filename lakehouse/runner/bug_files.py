@@ -178,7 +178,9 @@ def _document(raised: BaseException, run: Run | None, stage: str, name: str) -> 
 
 def _java_traces(raised: BaseException) -> Iterator[list[str]]:
     error: BaseException | None = raised
-    while error is not None:
+    seen: list[BaseException] = []  # an error may be its own cause: `raise error from error`
+    while error is not None and not any(error is other for other in seen):
+        seen.append(error)
         if text := getattr(error, "_stackTrace", None):
             yield str(text).splitlines()
         error = error.__cause__

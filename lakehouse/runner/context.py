@@ -35,7 +35,9 @@ from lakehouse.runner import bug_files, notify, records
 from lakehouse.runner.outcome import FAILED, OnOutcome, Outcome, Report
 from lakehouse.runner.progress import Progress
 from lakehouse.storage import file_io, landing, lock
+from lakehouse.storage.archives import text_bytes
 from lakehouse.storage.delta_files import read_column_names
+from lakehouse.storage.landing import LandedFile
 from lakehouse.storage.paths import Lake
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class Run:
         lake_lock: The lock, while the lake is locked.
         stages: The stages of the command.
         follows_tables: Whether the models after the named tables belong to the command.
+        replays: The tables whose snapshots `ingest` decides again, because change sets were lost: from which time on.
         blocked: The tables and models that failed in this command or wait for one that did, by layer and name: the
             models that read them wait.
     """
@@ -101,6 +104,7 @@ class Run:
     lake_lock: lock.LakeLock | None = None
     stages: tuple[str, ...] = ()
     follows_tables: bool = False
+    replays: dict[str, datetime] = field(default_factory=dict)
     blocked: set[str] = field(default_factory=set)
 
     @cached_property
@@ -117,7 +121,7 @@ class Run:
         with self.progress.waiting("starting Spark"):
             from lakehouse.spark.session import get_session, jvm_pid
 
-            app_name, data_bytes = f"lakehouse {self.pipeline.name}", self.snapshot_bytes(*self.pipeline.tables)
+            app_name, data_bytes = f"lakehouse {self.pipeline.name}", self.data_bytes(*self.pipeline.tables)
             spark = get_session(self.lake, app_name, self.verbose, data_bytes)
         if self.lake_lock:
             self.lake_lock.record_jvm(jvm_pid(spark))
@@ -141,7 +145,7 @@ class Run:
         from lakehouse.lake.table_ref import TableRef
         from lakehouse.spark.session import lazy_session
 
-        session = spark or lazy_session(self.spark, self.snapshot_bytes(name))
+        session = spark or lazy_session(self.spark, self.data_bytes(name))
         table, address = self.pipeline.tables[name], self.lake.bronze_table(name)
         if self.lake.catalog and delta.exists(session, address):
             table = config.with_stored_names(table, delta.schema(session, address).names)
@@ -206,22 +210,48 @@ class Run:
 
     def key_columns(self) -> dict[str, tuple[str, ...]]:
         """Return the columns that identify a row of each table and model."""
+        tables = [f"bronze.{name}" for name in self.pipeline.tables]
+        return {name: self.keys_of(name) for name in [*tables, *self.plans]}
+
+    def keys_of(self, relation: str) -> tuple[str, ...]:
+        """Return the columns that identify a row of a table or model.
+
+        Args:
+            relation: Its name with the layer, such as `bronze.customers`.
+        """
         from lakehouse.bronze import row_keys
 
-        tables = {f"bronze.{name}": tuple(row_keys(table)) for name, table in self.pipeline.tables.items()}
-        return tables | {name: plan.keys for name, plan in self.plans.items()}
+        layer, _, name = relation.partition(".")
+        return tuple(row_keys(self.pipeline.tables[name])) if layer == "bronze" else self.plans[relation].keys
 
     def snapshot_bytes(self, *tables: str) -> int:
-        """Return the size of the newest snapshots of some tables as received: how much there is to work on.
+        """Return the size of the newest snapshots of some tables as received.
 
         Args:
             tables: The names of the tables.
         """
-        snapshots = [landing.newest_snapshot(self.lake, table) for table in tables]
-        return sum(snapshot.size for snapshot in snapshots if snapshot)
+        return sum(file.size for file in self._newest_files(tables))
+
+    def data_bytes(self, *tables: str) -> int:
+        """Return about how much there is to work on: the size of the newest snapshots of some tables as plain text.
+
+        Args:
+            tables: The names of the tables.
+        """
+        return text_bytes(self._newest_files(tables))
+
+    def _newest_files(self, tables: Iterable[str]) -> list[LandedFile]:
+        found = (landing.newest_snapshot(self.lake, table) for table in tables)
+        return [file for snapshot in found if snapshot for file in snapshot.files]
 
 
-def open_run(path: str | Path, names: Iterable[str] = (), reads_lake: bool = True, **options: Any) -> Run:
+def open_run(
+    path: str | Path,
+    names: Iterable[str] = (),
+    reads_lake: bool = True,
+    checks_models: bool = True,
+    **options: Any,
+) -> Run:
     """Read a pipeline and check it, its models' SQL and the names.
 
     From here on, all files that this process and its JVM create have the permissions of the pipeline's `access`.
@@ -231,6 +261,7 @@ def open_run(path: str | Path, names: Iterable[str] = (), reads_lake: bool = Tru
         path: A folder with pipeline.yml, or that file.
         names: Tables and models to which the command is limited.
         reads_lake: Whether the command needs the lake at all.
+        checks_models: Whether the SQL of all models is checked; else it is when the command needs their plans.
         options: Further attributes of `Run`.
 
     Raises:
@@ -239,16 +270,15 @@ def open_run(path: str | Path, names: Iterable[str] = (), reads_lake: bool = Tru
     pipeline = config.load(path)
     logs.register_secrets(pipeline)
     os.umask(pipeline.umask)
-    if unavailable := config.unavailable_features(pipeline):
-        next_step = "see docs/decisions/0001-scope.md"
-        raise ConfigError("\n".join(unavailable), where=str(pipeline.path), next_step=next_step)
     run = Run(pipeline, tuple(names), **options)
     if reads_lake:
         run.pipeline = _with_stored_names(pipeline, run.lake)
     bug_files.set_current(run)
     run.log = run.log.bind(run_id=run.id, pipeline=pipeline.name)
     logs.log_retries(run.log)
-    known = [*pipeline.tables, *run.plans]
+    if checks_models:
+        _ = run.plans  # raises if one is not valid
+    known = [*pipeline.tables, *pipeline.model_names]
     if unknown := [name for name in run.names if name not in known]:
         raise ConfigError(
             f"{pipeline.name} has no {', '.join(unknown)}{did_you_mean(unknown[0], known)}",

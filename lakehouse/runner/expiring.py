@@ -65,7 +65,7 @@ def _expire_tasks(run: Run, now: datetime) -> dict[str, Callable[[], RetentionRe
     from lakehouse.retention import RetentionLimit
     from lakehouse.spark.session import isolated_session
 
-    config, lake, data_bytes = run.pipeline.retention, run.lake, run.snapshot_bytes(*run.pipeline.tables)
+    config, lake, data_bytes = run.pipeline.retention, run.lake, run.data_bytes(*run.pipeline.tables)
     tasks: dict[str, Callable[[], RetentionResult]] = {}
     if config.landing:
         limit = RetentionLimit(now, config.landing, run.dry_run)

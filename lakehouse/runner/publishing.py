@@ -43,7 +43,7 @@ def publish_tables(run: Run) -> list[Outcome]:
             expected="publish: {postgres: {url: ..., tables: {gold.<model>: <table>}}}, the url not empty",
             where=str(run.pipeline.path),
         )
-    spark, keys, data_bytes = once(lambda: run.spark), run.key_columns(), run.snapshot_bytes(*run.pipeline.tables)
+    spark, keys, data_bytes = once(lambda: run.spark), run.key_columns(), run.data_bytes(*run.pipeline.tables)
 
     def open_session() -> SparkSession:
         from lakehouse.spark.session import isolated_session

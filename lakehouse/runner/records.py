@@ -50,9 +50,14 @@ def end_record(record: Record, exit_code: int, **details: Any) -> Record:
 
 
 def write(lake: Lake, record: Record) -> None:
-    """Write a record without secrets, in place of an older one of the same run; remove the oldest of all records."""
+    """Write a record without secrets, in place of an older one of the same run.
+
+    The oldest of all records are removed, and what a killed run left of its own.
+    """
     write_json(lake.state_path(_RUNS, f"{record['run_id']}.json"), redact_document(record))
-    for name in file_io.list_names(lake.state_path(_RUNS))[:-MAX_RECORDS]:
+    names = file_io.list_names(lake.state_path(_RUNS))
+    partial = [name for name in names if name.startswith(".")]
+    for name in dict.fromkeys([*partial, *names[:-MAX_RECORDS]]):
         file_io.remove(lake.state_path(_RUNS, name))
 
 

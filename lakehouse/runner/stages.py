@@ -10,6 +10,7 @@
 8. expire    once a day: remove old files and versions by `retention`
 9. Write the clean mark and the run record, and notify `on_failure` if the run failed.
 
+If a stage failed because files of a table were lost, the table is repaired and the stages run once more (`repair.py`).
 All tables and models are attempted. Each has an `Outcome`, and the exit code is the worst of theirs.
 From a notebook: `lakehouse.run("conf/loyalty")`, or one: `lakehouse.stages.silver("conf/loyalty", "silver.clientes")`.
 """
@@ -28,9 +29,10 @@ from lakehouse import extract as sources
 from lakehouse.config.layers import MODEL_LAYERS
 from lakehouse.error_mapping import retry_transient
 from lakehouse.errors import ConfigError, ExitCode
+from lakehouse.failpoints import failpoint
 from lakehouse.models import file_order
 from lakehouse.models.sql.determinism import NEWEST_SNAPSHOT
-from lakehouse.runner import expiring, missing_keys, publishing, up_to_date
+from lakehouse.runner import expiring, missing_keys, publishing, repair, up_to_date
 from lakehouse.runner.context import Run, lock_lake, open_run, record_run, run_in_parallel, save_record
 from lakehouse.runner.expiring import EXPIRE
 from lakehouse.runner.outcome import FAILED, WAITING, Outcome, Report
@@ -86,6 +88,8 @@ def run_stages(run: Run, stages: Iterable[str]) -> Report:
         save_record(run, record)
         up_to_date.remove_mark(run.lake)
         _run_in_order(run, report, work)
+        if again := repair.repair_failed(run, report, work.stages):
+            _run_in_order(run, report, replace(work, stages=again, only_source_can_change=False))
         if work.inputs is not None and report.code == ExitCode.OK and not report.stopped_before:
             if "extract" in work.stages:
                 standing = {o.name: o.note for o in report.outcomes if o.stage == "extract" and o.note}
@@ -146,7 +150,9 @@ def _run_in_order(run: Run, report: Report, work: _Work) -> None:
             return
         run.log.info("stage begun", stage=stage)
         run.progress.begin(stage, _count_subjects(run, stage))
+        failpoint("before_stage", stage)
         outcomes = retry_transient(partial(_STAGE_FUNCTIONS[stage], run))
+        failpoint("after_stage", stage)
         report.outcomes += outcomes
         run.blocked.update(f"bronze.{o.name}" for o in outcomes if o.stage in _TABLE_STAGES and o.status == FAILED)
         if any(outcome.code == ExitCode.BUSY for outcome in report.outcomes):
@@ -184,27 +190,30 @@ def approve(run: Run, table: str, time: datetime) -> Report:
     with record_run(run, report, command) as record, lock_lake(run, command):
         save_record(run, record)
         up_to_date.remove_mark(run.lake)
+        ledger.create_if_missing(run.spark, run.lake)
         history = ledger.read_histories(run.spark, run.lake, [table])[table]
         table_ref = run.table_ref(table, isolated_session(run.spark))
-        is_landed_again = _land_again(run, table, time, history)
+        is_landed_again = _land_again(run, table, time, is_known=history.entry_at(time) is not None)
         context = IngestContext(table_ref, run.pipeline, run.id, history)
         report.outcomes += _ingest_outcomes(approve_snapshot(context, time, is_landed_again), run)
     return report
 
 
-def _land_again(run: Run, table: str, time: datetime, history: LedgerHistory) -> bool:
+def _land_again(run: Run, table: str, time: datetime, is_known: bool) -> bool:
     """Land a snapshot again if its folder in the source changed after it was taken; return whether it did.
 
-    So it is for a held one too: its old bytes may be the truncated file that was mended since.
+    So it is for a held one too, and for one that nothing was decided about: its old bytes may be the truncated file
+    that was mended since. One that the ledger knows, and that is not there, was removed by an attempt that was killed.
     """
-    entry = history.entry_at(time)
     landed = landing.find_snapshot(run.lake, table, time)
-    if entry is None or landed is None or not sources.has_folders(run.pipeline):
+    if not sources.has_folders(run.pipeline) or (landed is None and not is_known):
         return False
     with sources.open_source(run.pipeline, run.lake, [table]) as source:
-        if not sources.changed_snapshots(source, [landed]):
+        if landed and not sources.changed_snapshots(source, [landed]):
             return False
-        sources.land_again(source, landed)
+        if not sources.land_again(source, table, time):
+            return False
+    failpoint("after_landed_again", table)
     return True
 
 
@@ -230,6 +239,7 @@ def _ingest(run: Run) -> list[Outcome]:
         IngestContext,
         ingest_table,
         rebuild_change_sets,
+        remove_scratch,
         replay,
         require_landed_events,
         reset_tables,
@@ -237,6 +247,7 @@ def _ingest(run: Run) -> list[Outcome]:
     from lakehouse.lake import ledger
 
     spark, tables, replay_from = run.spark, run.selected_tables(), run.replay_from
+    remove_scratch(run.lake, tables)
     ledger.create_if_missing(spark, run.lake)
     if run.full_refresh and run.stages == ("ingest",) and not replay_from:
         for name, history in ledger.read_histories(spark, run.lake, tables).items():
@@ -249,8 +260,9 @@ def _ingest(run: Run) -> list[Outcome]:
     def work(name: str) -> Iterator[Outcome]:
         history = _pop_history(run, histories, name)
         context = IngestContext(run.table_ref(name), run.pipeline, run.id, history, unchanged=unchanged)
-        if replay_from:
-            result = replay(context, replay_from, f"a full refresh from {snapshot_name(replay_from)}")
+        if start := run.replays.get(name) or replay_from:
+            cause = "change sets were lost" if name in run.replays else "a full refresh"
+            result = replay(context, start, f"{cause} from {snapshot_name(start)}")
             yield from _ingest_outcomes(result, run)
             context.history = ledger.read_histories(spark, run.lake, [name])[name]
         if run.full_refresh and "bronze" in run.stages and (rebuilt := rebuild_change_sets(context)):
@@ -331,12 +343,13 @@ def refresh_models(run: Run, layer: str) -> list[Outcome]:
         run: The command, which has locked the lake.
         layer: `silver` or `gold`.
     """
-    from lakehouse.models.expectations import ExpectationsNotMet
+    from lakehouse.models.expectations import ExpectationsNotMet, without_recorded
     from lakehouse.models.refresh import refresh, waits_for
     from lakehouse.spark.session import SMALL_DATA_BYTES, lazy_session
 
-    models, data_bytes = build_models(run), run.snapshot_bytes(*run.pipeline.tables)
+    models, data_bytes = build_models(run), run.data_bytes(*run.pipeline.tables)
     rule_results: list[RuleResult] = []
+    earlier_results: list[RuleResult] = []
     outcomes: list[Outcome] = []
 
     def work(name: str) -> Iterator[Outcome]:
@@ -350,6 +363,7 @@ def refresh_models(run: Run, layer: str) -> list[Outcome]:
             rule_results.extend(error.results)
             raise
         rule_results.extend(result.rule_results)
+        earlier_results.extend(result.earlier_results)
         counts = {action: getattr(result.written, action) for action in ("inserted", "updated", "deleted")}
         yield Outcome(layer, name, result.status, counts | dict(result.rejected), note=result.reason)
 
@@ -358,7 +372,8 @@ def refresh_models(run: Run, layer: str) -> list[Outcome]:
         done = run_in_parallel(run, layer, group, work)
         run.blocked.update(outcome.name for outcome in done if outcome.status in (FAILED, WAITING))
         outcomes += done
-    _record_rule_results(run, rule_results)
+    # A run that was killed after a commit may not have appended its results, and nobody was warned.
+    _record_rule_results(run, [*rule_results, *without_recorded(run.spark, run.lake, earlier_results)])
     return outcomes
 
 

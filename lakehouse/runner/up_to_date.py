@@ -7,7 +7,6 @@ write and written after its last stage, so a run that did not finish leaves none
 from __future__ import annotations
 
 import hashlib
-import json
 import uuid
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -18,10 +17,11 @@ import lakehouse
 from lakehouse.config import Pipeline, fingerprint_config
 from lakehouse.errors import InfrastructureError, LakehouseError
 from lakehouse.extract import is_read_every_run, may_change_without_news, source_signature
+from lakehouse.failpoints import failpoint
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import newest_version
 from lakehouse.storage.file_io import StorePath
-from lakehouse.storage.paths import LAYERS, Lake, write_json
+from lakehouse.storage.paths import LAYERS, Lake, read_json, write_json
 
 
 def is_up_to_date(pipeline: Pipeline, lake: Lake, now: datetime | None = None) -> bool:
@@ -68,13 +68,7 @@ def read_warnings(lake: Lake) -> dict[str, str]:
 
 def _read_mark(lake: Lake) -> dict[str, Any]:
     """Return the mark; empty if there is none that can be read."""
-    if lake.catalog:
-        return {}
-    try:
-        mark = json.loads(_mark_file(lake).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return mark if isinstance(mark, dict) else {}
+    return {} if lake.catalog else read_json(_mark_file(lake))
 
 
 def write_mark(
@@ -111,6 +105,7 @@ def remove_mark(lake: Lake) -> None:
         lake: The lake.
     """
     _mark_file(lake).unlink(missing_ok=True)
+    failpoint("after_clean_mark_removed")
 
 
 def read_inputs(pipeline: Pipeline, lake: Lake) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.config.ddl import array_element, canonical_type, parse_columns, struct_columns
+from lakehouse.config.row_keys import COUNTED_COLUMNS
 from lakehouse.schema import pii
 
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
@@ -26,15 +27,21 @@ _SIMPLE_TYPES: dict[str, T.DataType] = {
     "TIMESTAMP_NTZ": T.TimestampNTZType(),
     "BINARY": T.BinaryType(),
 }
+_COUNTED_FIELDS = [T.StructField(column.name, _SIMPLE_TYPES[column.type]) for column in COUNTED_COLUMNS]
 
 
 def stored_schema(table: Table) -> T.StructType:
-    """Return the schema of a table in the lake: the declared columns, with the changes of `pii`.
+    """Return the schema of a table in the lake: the declared columns, with the changes of `pii` and of `keys: all`.
+
+    Keys of a feed that are fields inside columns are columns of their own.
 
     Args:
         table: The table's configuration.
     """
-    return pii.protected_schema(declared_schema(table), table)
+    fields = [T.StructField(field.name, _data_type(field.type)) for field in table.field_columns]
+    keys = [field for field in fields if field.name in table.keys]
+    protected = pii.protected_schema(declared_schema(table), table)
+    return T.StructType([*keys, *protected, *(_COUNTED_FIELDS if table.counts_rows else [])])
 
 
 def received_schema(table: Table) -> T.StructType:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyspark.errors import AnalysisException, PySparkException, QueryContextType
@@ -22,8 +22,9 @@ _ABOUT_STORAGE = re.compile(
     r"DELTA_\w*(?:FILE_NOT_FOUND|VERSION_NOT_FOUND|VERSIONS_NOT_CONTIGUOUS|TRUNCATED_TRANSACTION_LOG|MISSING_FILES)\w*"
     r"|DELTA_MISSING_CHANGE_DATA|FAILED_READ_FILE\S*|KRYO_BUFFER_OVERFLOW"
 )
-# What a write failed by is in its cause.
-_AROUND_OTHERS = ("TASK_WRITE_FAILED", "WRITING_JOB_ABORTED")
+_INTERNAL = "INTERNAL_ERROR"
+# What a write, or a phase of planning, failed by is in its cause.
+_AROUND_OTHERS = ("TASK_WRITE_FAILED", "WRITING_JOB_ABORTED", _INTERNAL)
 # Exceptions of Java and Scala that no value raises on purpose.
 _DEFECTS = (
     "java.lang.NullPointerException",
@@ -33,6 +34,13 @@ _DEFECTS = (
     "java.util.NoSuchElementException",
     "scala.MatchError",
 )
+# Where Spark computes values, and where it runs, plans or optimizes a query, from the innermost frame on.
+_EXPRESSIONS = "org.apache.spark.sql.catalyst.expressions."
+_GENERATED = "GeneratedClass"
+_OUTSIDE_EXPRESSIONS = re.compile(
+    r"org\.apache\.spark\.(?:sql\.(?:execution|delta|classic|catalyst\.(?:analysis|optimizer|plans|rules))|rdd|scheduler)\."
+)
+_MAX_FRAMES = 50
 _CONDITION_TAG = re.compile(r"^\[([A-Z0-9_.]+)\]\s*")
 
 
@@ -49,6 +57,8 @@ class SparkFault:
         tolerant_function: The function that gives null instead, if Spark names one.
         is_before_rows: Whether the query was refused before it read a row, as far as Spark's class of errors says so.
         java_class: The class of the Java exception, such as `java.time.DateTimeException`; empty if it is not known.
+        expression: For a defect: the expression in the SQL that was computed, by Spark's name, such as `ArraySort`;
+            empty if none was.
     """
 
     kind: FaultKind | None
@@ -59,6 +69,7 @@ class SparkFault:
     tolerant_function: str = ""
     is_before_rows: bool = False
     java_class: str = ""
+    expression: str = ""
 
     @property
     def name(self) -> str:
@@ -68,8 +79,16 @@ class SparkFault:
 
     @property
     def is_defect(self) -> bool:
-        """Whether a fault in Spark's code or in ours is the cause, and neither the rows nor the SQL."""
-        return self.java_class in _DEFECTS
+        """Whether a fault in Spark's code or in ours is the cause, and neither the rows nor the SQL.
+
+        A fault of an expression is not: Spark gets there only by the author's SQL, and another SQL avoids it.
+        """
+        return self.has_class_of_defects and not self.expression
+
+    @property
+    def has_class_of_defects(self) -> bool:
+        """Whether the exception is one that no value raises on purpose, wherever it came from."""
+        return self.java_class in _DEFECTS or self.condition == _INTERNAL
 
 
 def read_fault(error: BaseException) -> SparkFault:
@@ -93,7 +112,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     java: Any = getattr(error, "_origin", None) or getattr(error, "java_exception", None)
     if java is None:
         yield error
-        if error.__cause__ is not None:
+        if error.__cause__ not in (None, error):  # `raise error from error`
             yield from _causes(error.__cause__)
         return
     while java is not None:
@@ -114,7 +133,7 @@ def _to_fault(error: BaseException) -> SparkFault:
     java: Any = getattr(error, "_origin", None)
     function = _TOLERANT_FUNCTION.search(str(error).partition("JVM stacktrace")[0])
     kind = "sql" if is_before_rows else sqlstate_kind(sqlstate)
-    return SparkFault(
+    fault = SparkFault(
         None if _ABOUT_STORAGE.fullmatch(condition) else kind,
         condition,
         sqlstate,
@@ -124,6 +143,25 @@ def _to_fault(error: BaseException) -> SparkFault:
         is_before_rows,
         str(java.getClass().getName()) if java is not None else "",
     )
+    if java is None or not fault.has_class_of_defects or not (expression := _computed_expression(java)):
+        return fault
+    name = fault.java_class.rpartition(".")[2]
+    message = f"{name} in Spark's {expression}" + (f": {line}" if java.getMessage() else "")
+    return replace(fault, expression=expression, message=message)
+
+
+def _computed_expression(java: Any) -> str:
+    """Return the expression in which an exception was raised, by Spark's name; empty if it was raised elsewhere."""
+    found = ""
+    for frame in java.getStackTrace()[:_MAX_FRAMES]:
+        name = str(frame.getClassName())
+        if name.startswith(_EXPRESSIONS):
+            found = name.removeprefix(_EXPRESSIONS).partition("$")[0].rpartition(".")[2]
+            if found != _GENERATED:
+                return found
+        elif _OUTSIDE_EXPRESSIONS.match(name):
+            break
+    return "generated code" if found else ""
 
 
 def _fragment(error: PySparkException) -> str:

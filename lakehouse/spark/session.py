@@ -92,6 +92,8 @@ LOCAL_SETTINGS = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     "spark.sql.streaming.stopTimeout": "60s",
+    # PySpark would send the JVM the file and line of each function of a column, with several calls, for its messages.
+    "spark.python.sql.dataFrameDebugging.enabled": "false",
 }
 _JAVA_OPTIONS = "-Xss4m -Duser.timezone=UTC -XX:ReservedCodeCacheSize=256m"
 # C1 only, because small jobs end before C2 pays off. C1 alone reduces the code cache to 48 MB, which fills within a
@@ -167,15 +169,33 @@ def isolated_session(spark: SparkSession, data_bytes: int | None = None) -> Spar
             shuffle partitions.
     """
     isolated = spark.newSession()
-    by_size = {}
-    if data_bytes is not None and data_bytes < SMALL_DATA_BYTES:
-        by_size = SMALL_DATA_SETTINGS
-    elif data_bytes is not None:
-        configured = int(isolated.conf.get("spark.sql.shuffle.partitions") or 1)
-        by_size = {"spark.sql.shuffle.partitions": str(max(configured, -(-data_bytes // _BYTES_PER_PARTITION)))}
-    for key, value in (REQUIRED_SETTINGS | PARQUET_SETTINGS | by_size).items():
+    for key, value in (REQUIRED_SETTINGS | PARQUET_SETTINGS).items():
         isolated.conf.set(key, value)
+    if data_bytes is not None and data_bytes < SMALL_DATA_BYTES:
+        for key, value in SMALL_DATA_SETTINGS.items():
+            isolated.conf.set(key, value)
+    elif data_bytes is not None:
+        _set_partitions(isolated, data_bytes)
     return isolated
+
+
+def prepare_for(spark: SparkSession, data_bytes: int) -> None:
+    """Give an isolated session the settings for a size of data, if it turns out to be large.
+
+    Args:
+        spark: The session, which nobody else uses.
+        data_bytes: The size of the data.
+    """
+    if data_bytes < SMALL_DATA_BYTES:
+        return
+    for key in SMALL_DATA_SETTINGS:
+        spark.conf.unset(key)
+    _set_partitions(spark, data_bytes)
+
+
+def _set_partitions(spark: SparkSession, data_bytes: int) -> None:
+    configured = int(spark.conf.get("spark.sql.shuffle.partitions") or 1)
+    spark.conf.set("spark.sql.shuffle.partitions", str(max(configured, -(-data_bytes // _BYTES_PER_PARTITION))))
 
 
 class _LazySession:

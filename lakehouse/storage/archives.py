@@ -15,7 +15,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -37,6 +37,7 @@ _MAX_ENTRIES = 2 * MAX_MEMBERS  # of a zip's directory: macOS adds a hidden one 
 _MAX_DIRECTORY_BYTES = 8 << 20
 MAX_PARTS, MAX_NAME_BYTES = 32, 1_000  # of a path
 _MAX_PART_BYTES = 200
+_DENSITY = 4  # about how many bytes of text a byte of a packed or a Parquet file stands for
 
 _UNSUPPORTED_SUFFIXES = (
     *(".bz2", ".xz", ".zst", ".lz4", ".snappy", ".deflate", ".7z", ".rar", ".tar", ".tgz", ".tbz2", ".txz", ".lzma"),
@@ -53,6 +54,15 @@ _DAMAGE_ERRORS = (
 def is_packed(name: str) -> bool:
     """Return whether a file is an archive by its name, of a supported kind or not."""
     return name.lower().endswith((".gz", ".zip", *_UNSUPPORTED_SUFFIXES))
+
+
+def text_bytes(files: Iterable[LandedFile]) -> int:
+    """Return about how large files would be as plain text: how much work they are.
+
+    Args:
+        files: Files as received.
+    """
+    return sum(f.size * (_DENSITY if is_packed(f.name) or f.name.lower().endswith(".parquet") else 1) for f in files)
 
 
 def member_names(packed: Path) -> list[str]:

@@ -114,20 +114,25 @@ class _NeedsSparkError(Exception):
 _UNREADABLE_ERRORS = (_NeedsSparkError, AttributeError, KeyError, OSError, TypeError, ValueError)
 
 
-def list_files(table: StorePath, version: int, with_vectors: bool = False) -> TableFiles | None:
+def list_files(
+    table: StorePath, version: int, with_vectors: bool = False, max_files: int = MAX_FILES
+) -> TableFiles | None:
     """Return the data files of one version of a table, or None if only Spark can tell.
 
     Args:
         table: The folder of the table.
         version: The version.
         with_vectors: Whether the caller can read deletion vectors; if not, only Spark can.
+        max_files: The number of files up to which the driver reads the log.
     """
     try:
         checksum = read_checksum(table / "_delta_log", version)
         if checksum is not None and checksum.get("allFiles") is not None and checksum.get("protocol"):
             actions: list[Action] = [{"protocol": checksum["protocol"]}, {"metaData": checksum["metadata"]}]
-            return _reconcile(table, [*actions, *({"add": add} for add in checksum["allFiles"])], with_vectors)
-        return _reconcile(table, _replay(table, version), with_vectors)
+            actions += [{"add": add} for add in checksum["allFiles"]]
+        else:
+            actions = _replay(table, version, max_files)
+        return _reconcile(table, actions, with_vectors, max_files)
     except _UNREADABLE_ERRORS:
         return None
 
@@ -180,7 +185,7 @@ def _change_files(table: StorePath, version: int, actions: list[Action], schema:
         yield ChangeFile(_path(table, file), version, False, file["size"])
 
 
-def _replay(table: StorePath, version: int) -> list[Action]:
+def _replay(table: StorePath, version: int, max_files: int) -> list[Action]:
     """Return the actions that make up a version: those of its last checkpoint and of the commits after it."""
     names = file_io.list_names(table / "_delta_log")
     found = [int(match[1]) for name in names if (match := _CHECKPOINT.fullmatch(name))]
@@ -191,7 +196,7 @@ def _replay(table: StorePath, version: int) -> list[Action]:
 
         with log_file(table / "_delta_log", start, "checkpoint.parquet").open("rb") as file:
             checkpoint = pq.ParquetFile(file)
-            if checkpoint.metadata.num_rows > 4 * MAX_FILES:
+            if checkpoint.metadata.num_rows > 4 * max_files:
                 raise _NeedsSparkError
             rows = checkpoint.read(columns=["protocol", "metaData", "add"]).to_pylist()
         actions += [{kind: value} for row in rows for kind, value in row.items() if value is not None]
@@ -209,7 +214,7 @@ def _read_commits(table: StorePath, first: int, last: int) -> Iterator[tuple[int
         yield version, [json.loads(line) for line in content.splitlines() if line.strip()]
 
 
-def _reconcile(table: StorePath, actions: list[Action], with_vectors: bool) -> TableFiles:
+def _reconcile(table: StorePath, actions: list[Action], with_vectors: bool, max_files: int) -> TableFiles:
     """Return the files that are left when each action replaces the earlier ones about the same thing."""
     protocol: Mapping[str, Any] | None = None
     metadata: Mapping[str, Any] | None = None
@@ -223,7 +228,7 @@ def _reconcile(table: StorePath, actions: list[Action], with_vectors: bool) -> T
             if add.get("deletionVector") and not with_vectors:
                 raise _NeedsSparkError
             files[_file_key(add)] = add
-    if protocol is None or metadata is None or len(files) > MAX_FILES:
+    if protocol is None or metadata is None or len(files) > max_files:
         raise _NeedsSparkError
     properties = dict(metadata.get("configuration") or {})
     features = set(protocol.get("readerFeatures") or ())

@@ -2,6 +2,7 @@
 
 The code above this module does not distinguish the two.
 
+    write_unread       a file that a commit names later
     write_atomically   a file; a reader sees the old one or the complete new one
     atomic_rewrite     the same, for a new content made from the old one
     atomic_folder      a folder that is visible only when it is complete
@@ -22,8 +23,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import IO, TypeVar
 
+from lakehouse.failpoints import failpoint
 from lakehouse.storage import s3, temp_dirs
-from lakehouse.storage.s3 import S3Path
+from lakehouse.storage.s3 import S3Path, WriteConflict
 
 StorePath = Path | S3Path
 # The folder, in a temporary one, of files that were rewritten in UTF-8, because their encoding has no U+FFFD.
@@ -97,15 +99,71 @@ def map_paths(function: Callable[[StorePath], T], paths: Iterable[StorePath]) ->
 def write_atomically(file: StorePath, content: bytes) -> None:
     """Write a file; a reader sees the old one or the complete new one, never a part."""
     if isinstance(file, S3Path):
+        failpoint("before_file_visible", file)
         file.put(content)
+        failpoint("after_file_visible", file)
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.partial")
-    with _create_new(partial) as target:
+    try:
+        _write_new(partial, content)
+        failpoint("before_file_visible", file)
+        partial.replace(file)
+    except OSError:  # for example a full disk, on which a part would take what is left
+        partial.unlink(missing_ok=True)
+        raise
+    failpoint("after_file_visible", file)
+
+
+def write_if_absent(file: StorePath, content: bytes) -> bool:
+    """Write a file that another writer must not have written, such as a commit of Delta.
+
+    Args:
+        file: The file.
+        content: Its bytes.
+
+    Returns:
+        Whether it was written; not if there is such a file.
+    """
+    failpoint("before_file_visible", file)
+    if isinstance(file, S3Path):
+        try:
+            file.put(content, IfNoneMatch="*")
+        except WriteConflict:
+            return False
+        return True
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        _write_new(partial, content)
+        os.link(partial, file)  # unlike a rename, it replaces nothing
+    except FileExistsError:
+        return False
+    finally:
+        partial.unlink(missing_ok=True)
+    return True
+
+
+def write_unread(file: StorePath, content: bytes) -> None:
+    """Write a file that nobody reads before a commit names it, under its own name.
+
+    What a killed run leaves is then a file that VACUUM removes, unlike a partial one, which it takes for hidden.
+
+    Args:
+        file: The new file.
+        content: Its bytes.
+    """
+    failpoint("before_unread_file", file)
+    if isinstance(file, S3Path):
+        file.put(content)
+    else:
+        _write_new(file, content)
+
+
+def _write_new(file: Path, content: bytes) -> None:
+    with _create_new(file) as target:
         target.write(content)
         target.flush()
         os.fsync(target.fileno())
-    partial.replace(file)
 
 
 @contextmanager
@@ -149,7 +207,9 @@ def replace_when_complete(file: Path) -> Iterator[Path]:
         yield partial
         with partial.open("rb") as written:
             os.fsync(written.fileno())
+        failpoint("before_rewrite_visible", file)
         partial.replace(file)
+        failpoint("after_rewrite_visible", file)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -180,10 +240,12 @@ def _download(file: S3Path, copy: Path) -> None:
 
 def remove(path: StorePath) -> None:
     """Delete a file, or a folder with its content; do nothing if it does not exist."""
+    failpoint("before_remove", path)
     if isinstance(path, S3Path):
         path.remove()
     else:
         _discard(path)
+    failpoint("after_remove", path)
 
 
 # --- a folder that becomes visible when it is complete --------------------------------------------------------
@@ -209,9 +271,11 @@ def atomic_folder(folder: StorePath, replace: bool = False) -> Iterator[StorePat
     _discard(partial)
     partial.mkdir()
     yield partial
+    failpoint("before_folder_visible", folder)
     if replace:
         remove(folder)
     partial.rename(folder)
+    failpoint("after_folder_visible", folder)
 
 
 def remove_partial_folders(parent: Path) -> None:
@@ -236,6 +300,8 @@ def copy_stream(file: StorePath, open_stream: Callable[[], AbstractContextManage
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     with open_stream() as source, file.open("wb") as target:
+        target.write(source.read(_COPY_CHUNK_BYTES))
+        failpoint("in_file_copy", file)
         shutil.copyfileobj(source, target, _COPY_CHUNK_BYTES)
         target.flush()
         os.fsync(target.fileno())

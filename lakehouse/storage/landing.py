@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
 from lakehouse.config import Table, fingerprint_config
+from lakehouse.failpoints import failpoint
 from lakehouse.storage import file_io
 from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.paths import Lake, snapshot_name, snapshot_time, write_json
@@ -74,6 +75,7 @@ class LandedSnapshot:
         hint: If it has no files: the files of the source in their place; or empty.
         commit: If the source is a git repository: the id of the commit.
         first_commit: The id of the commit at which that history began.
+        offsets: If the source is a topic of Kafka: the offset after the last message of each partition.
     """
 
     table: str
@@ -85,6 +87,7 @@ class LandedSnapshot:
     hint: str = ""
     commit: str = ""
     first_commit: str = ""
+    offsets: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def file_hashes(self) -> tuple[tuple[str, str], ...]:
@@ -248,7 +251,7 @@ def begin_landing(
     hint: str = "",
     replace: bool = False,
     on_bytes: OnBytes = ignore_bytes,
-    origin: Mapping[str, str] | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> Iterator[LandedSnapshot]:
     """Do the same, and let the snapshot land at the end of the block: most of the time is spent before.
 
@@ -269,12 +272,14 @@ def begin_landing(
     on_bytes(0, sum(source.stat().st_size for source in sources))
     folder = lake.landing_path(table) / snapshot_name(time)
     files = []
-    with file_io.atomic_folder(folder, replace) as new_folder:
+    is_damaged = isinstance(folder, Path) and folder.exists() and not find_snapshot(lake, table, time)
+    with file_io.atomic_folder(folder, replace or is_damaged) as new_folder:
         for source in sources:
             name = source.relative_to(root or source.parent).as_posix()
             files.append(_copy_file(source, new_folder / name, name, on_bytes))
         document = {"table": table, "files": [asdict(f) for f in files], **(origin or {})}
         document |= {"hint": hint} if hint else {}
+        failpoint("before_manifest", folder)
         is_renamed = isinstance(new_folder, Path)
         if is_renamed:
             write_json(new_folder / MANIFEST, document)
@@ -334,6 +339,7 @@ def rewrite_file(lake: Lake, snapshot: LandedSnapshot, name: str, write: Callabl
         for file in manifest["files"]:
             file["as_received"] = file.get("as_received", True) and file["name"] != name
         write_json(snapshot.folder / MANIFEST, manifest)
+        failpoint("after_manifest_rewritten", snapshot.folder)
 
 
 def list_snapshots(lake: Lake, table: str) -> list[LandedSnapshot]:
@@ -341,11 +347,11 @@ def list_snapshots(lake: Lake, table: str) -> list[LandedSnapshot]:
     folder = lake.landing_path(table)
     times = {name: time for name in file_io.list_names(folder) if (time := snapshot_time(name))}
     manifests = file_io.read_files(folder / name / MANIFEST for name in times)
-    return [
-        _parse_manifest(folder / name, table, time, manifest)
+    found = [
+        _parse_if_readable(folder / name, table, time, manifest)
         for (name, time), manifest in zip(times.items(), manifests, strict=True)
-        if manifest is not None
     ]
+    return [snapshot for snapshot in found if snapshot]
 
 
 def newest_snapshot(lake: Lake, table: str) -> LandedSnapshot | None:
@@ -359,12 +365,20 @@ def find_snapshot(lake: Lake, table: str, time: datetime) -> LandedSnapshot | No
     """Return the landed snapshot of a table at `time`, or None if there is none."""
     folder = lake.landing_path(table) / snapshot_name(time)
     (manifest,) = file_io.read_files([folder / MANIFEST])
-    return None if manifest is None else _parse_manifest(folder, table, time, manifest)
+    return _parse_if_readable(folder, table, time, manifest)
 
 
 def load_snapshot(folder: StorePath, table: str, time: datetime) -> LandedSnapshot:
     """Return the snapshot in a folder that has a manifest."""
     return _parse_manifest(folder, table, time, (folder / MANIFEST).read_bytes())
+
+
+def _parse_if_readable(folder: StorePath, table: str, time: datetime, manifest: bytes | None) -> LandedSnapshot | None:
+    """Return the snapshot of a manifest; None if that is missing or damaged, so that the snapshot lands again."""
+    try:
+        return None if manifest is None else _parse_manifest(folder, table, time, manifest)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def _parse_manifest(folder: StorePath, table: str, time: datetime, manifest: bytes) -> LandedSnapshot:
@@ -375,7 +389,10 @@ def _parse_document(folder: StorePath, table: str, time: datetime, document: dic
     files = tuple(LandedFile(**f) for f in document["files"])
     hint, commit, first_commit = (str(document.get(name) or "") for name in ("hint", "commit", "first_commit"))
     is_expired = bool(document.get("expired"))
-    return LandedSnapshot(table, time, folder, files, is_expired, hint=hint, commit=commit, first_commit=first_commit)
+    offsets = document.get("offsets") or {}
+    return LandedSnapshot(
+        table, time, folder, files, is_expired, hint=hint, commit=commit, first_commit=first_commit, offsets=offsets
+    )
 
 
 def expire_snapshot(snapshot: LandedSnapshot, now: datetime) -> int:
@@ -394,6 +411,7 @@ def expire_snapshot(snapshot: LandedSnapshot, now: datetime) -> int:
     if not snapshot.expired:
         document = json.loads(manifest.read_bytes())
         write_json(manifest, document | {"expired": now.isoformat(timespec="seconds")})
+        failpoint("after_manifest_expired", snapshot.folder)
     for name in remaining_names(snapshot):
         file_io.remove(snapshot.folder / name)
     return snapshot.size

@@ -13,11 +13,13 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Protocol
 
 from lakehouse.errors import ConfigError, LakeBusy
+from lakehouse.failpoints import failpoint
 from lakehouse.storage import s3_lease
 from lakehouse.storage.paths import Lake, utc_text
 from lakehouse.storage.processes import Process
@@ -45,6 +47,7 @@ class DiskLock:
         jvm = Process.of(pid) if pid else None
         self._holder["jvm"] = jvm.document() if jvm else None
         self._write()
+        failpoint("after_jvm_recorded")
 
     def _write(self) -> None:
         self._file.seek(0)
@@ -83,12 +86,56 @@ def lock_lake(lake: Lake, run_id: str, activity: str) -> Iterator[LakeLock]:
             ) from None
         _wait_for_jvm(_read_holder(file).get("jvm"), path)
         started = utc_text(datetime.now(timezone.utc))
+        failpoint("after_lock")
         try:
             yield DiskLock(
                 file, {"pid": os.getpid(), "run_id": run_id, "doing": activity, "started": started, "jvm": None}
             )
         finally:
+            failpoint("before_unlock")
             file.truncate(0)  # after a regular end there is no JVM to wait for
+
+
+@dataclass(frozen=True)
+class LockState:
+    """The lock of a lake as somebody else sees it.
+
+    Attributes:
+        holder: Who has it, or who was killed while it had it; empty if there is nobody.
+        is_held: Whether that run still works.
+        live_jvm: The process id of the JVM of a killed run, if it still runs and can write.
+    """
+
+    holder: str = ""
+    is_held: bool = False
+    live_jvm: int | None = None
+
+
+def read_lock(lake: Lake) -> LockState:
+    """Return who has locked a lake, without locking it.
+
+    Args:
+        lake: The lake.
+
+    Raises:
+        ConfigError: The lock is a link.
+    """
+    path = lake.state_path("lock")
+    if isinstance(path, S3Path):
+        holder, is_held = s3_lease.read_holder(path)
+        return LockState(holder, is_held)
+    if not path.exists() and not path.is_symlink():
+        return LockState()
+    with _open_lock(path) as file:
+        holder_document = _read_holder(file)
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return LockState(_describe(holder_document), is_held=True)
+    if not holder_document:
+        return LockState()
+    jvm = Process.from_document(holder_document.get("jvm"))
+    return LockState(_describe(holder_document), live_jvm=jvm.pid if jvm and jvm.is_alive() else None)
 
 
 def _open_lock(path: Path) -> IO[str]:

@@ -296,3 +296,12 @@ class Lake:
 def write_json(file: StorePath, document: Any) -> None:
     """Write `document` to `file` as JSON; a reader sees the old file or the complete new one, never a part."""
     file_io.write_atomically(file, json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode())
+
+
+def read_json(file: StorePath) -> dict[str, Any]:
+    """Return the document of an expendable file; empty if there is none, or if it is damaged."""
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -124,9 +124,16 @@ def _has_large_page(source: IO[bytes], chunk: pq.ColumnChunkMetaData, name: str)
     """Return whether a page of a chunk may have a value that is too large.
 
     Raises:
-        DataRefused: A page is too large for a reader, which unpacks it at once.
+        DataRefused: A page is too large for a reader, which unpacks it at once; or its size cannot be read.
     """
-    largest = max(page_sizes(source, chunk), default=0)
+    try:
+        largest = max(page_sizes(source, chunk), default=0)
+    except ValueError as error:
+        raise DataRefused(
+            f"the sizes of the pages cannot be read in the column {visible(name)}: {error}",
+            expected="a complete Parquet file",
+            next_step="have the source deliver it again, with a time of its own",
+        ) from error
     if largest > _MAX_PAGE_BYTES:
         raise too_large(f"a page has {largest:,} bytes in the column {visible(name)}", "")
     return largest > MAX_ROW_BYTES

@@ -28,6 +28,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, NoReturn
 
 from lakehouse.errors import ConfigError, ExitCode, InfrastructureError, LakeBusy, LakehouseError
+from lakehouse.failpoints import failpoint
 from lakehouse.storage import file_io
 from lakehouse.storage.s3 import S3Object, S3Path, WriteConflict
 
@@ -172,10 +173,12 @@ def lock_lake(folder: S3Path, root: str, run_id: str, activity: str) -> Iterator
     """
     lease, older = _acquire_lease(folder, root, run_id, activity)
     try:
+        failpoint("after_lease")
         for name in older:
             (folder / name).unlink()
         yield lease
     finally:
+        failpoint("before_lease_release")
         lease.release()
 
 
@@ -215,6 +218,30 @@ def _raise_if_active(path: S3Path, root: str) -> None:
         raise _busy_error(path, root, holder, seconds_left)
 
 
+def read_holder(folder: S3Path) -> tuple[str, bool]:
+    """Return who has the newest lease that a run has not ended itself, and whether it is valid; "" if there is none.
+
+    Args:
+        folder: The folder of the leases.
+    """
+    names = _lease_names(folder)
+    try:
+        stored = (folder / names[-1]).read_object() if names else None
+    except FileNotFoundError:  # just deleted
+        stored = None
+    holder = _parse_lease(stored) if stored else {}
+    seconds = _lease_length(holder.get("seconds")) if stored else 0.0
+    if stored is None or not seconds:
+        return "", False
+    return _describe(holder), seconds + _CLOCK_RESOLUTION - stored.age_seconds > 0
+
+
+def _describe(holder: dict[str, Any]) -> str:
+    process = "process {pid} on {host} ({doing}, run {run_id}, since {started})"
+    names = ("pid", "host", "doing", "run_id", "started")
+    return process.format_map(holder) if all(name in holder for name in names) else "it has just begun"
+
+
 def _parse_lease(stored: S3Object) -> dict[str, Any]:
     try:
         holder = json.loads(stored.content)
@@ -230,12 +257,8 @@ def _lease_length(seconds: Any) -> float:
 
 
 def _busy_error(path: S3Path, root: str, holder: dict[str, Any], seconds_left: float) -> LakeBusy:
-    process = "process {pid} on {host} ({doing}, run {run_id}, since {started})"
-    names = ("pid", "host", "doing", "run_id", "started")
-    is_known = all(name in holder for name in names)
-    description = process.format_map(holder) if is_known else "it has just begun"
     return LakeBusy(
-        f"another run has locked the lake {root}: {description}",
+        f"another run has locked the lake {root}: {_describe(holder)}",
         expected="one run per lake at a time",
         where=str(path),
         next_step=f"wait for it to end; if it was killed, its lease ends within {max(seconds_left, 1):.0f} seconds",

@@ -35,6 +35,23 @@ def temp_dir(root: Path) -> Iterator[Path]:
         os.close(lock)
 
 
+def unused_folders(root: Path) -> list[Path]:
+    """Return the temporary folders below `root` that no process uses: those of killed ones.
+
+    Args:
+        root: The parent folder, which may not exist.
+    """
+    return [folder for folder in root.iterdir() if _is_unused(folder)] if root.is_dir() else []
+
+
+def _is_unused(folder: Path) -> bool:
+    try:
+        os.close(_flock(folder, fcntl.LOCK_NB))
+    except OSError:  # in use, or just deleted
+        return False
+    return True
+
+
 def _remove_unused(root: Path) -> None:
     for folder in root.iterdir():
         try:

@@ -4,6 +4,7 @@ The expected rows come from the landed files and the models' SQL, not from the c
 
     I1  bronze = the last accepted snapshot; keys in its quarantine keep their row      landed_rows.py second_reader.py
         of a table with slice_by, for each slice                                        landed_slices.py
+        rows of a table without a key, each as often as it was delivered                counted_rows.py
         a history (scd 2) shows every change set at its time                            scd2.py
         a table with a change feed = the fold of all accepted events                    feed.py feed_fold.py
     I2  bronze = its Change Data Feed, replayed                                         delta_history.py
@@ -11,7 +12,7 @@ The expected rows come from the landed files and the models' SQL, not from the c
         quarantine has the rows that expectations put there
     I4  gold = its SQL over all of silver, in the same way                              model_sql.py
     I5  the ledger's counts add up, and equal those of the change sets                  ledger_counts.py
-        and of the Change Data Feed                                                     delta_history.py
+        and of the Change Data Feed; after a replay, its net                            delta_history.py net_changes.py
     I6  PostgreSQL = the lake at the version that it records                            published.py
         the JSON lines on S3, folded by key, = PostgreSQL                               s3_objects.py
     I7  one commit for each sequence, and no equal row rewritten                        delta_history.py log_summary.py
@@ -76,10 +77,10 @@ def verify(run: Run) -> list[Check]:
     models = [all_models[name] for name in run.selected_models()]
     relations = [*(f"bronze.{table}" for table in tables), *(m.name for m in models)]
     relations += [relation for model in models for relation in model.plan.dependencies]
-    snapshot_bytes = run.snapshot_bytes(*run.pipeline.tables)
+    data_bytes = run.data_bytes(*run.pipeline.tables)
 
     def read_version(relation: str) -> TableVersion | None:
-        session = isolated_session(spark, snapshot_bytes)
+        session = isolated_session(spark, data_bytes)
         return retry_transient(lambda: delta.current_version(session, lake.table(relation), _MAX_COMMITS))
 
     with worker_pool() as pool:
@@ -97,7 +98,7 @@ def verify(run: Run) -> list[Check]:
         run.progress.begin("verify", len(parts))
 
         def check_part(part: Part) -> list[Check]:
-            checks = _run_checks(isolated_session(spark, snapshot_bytes), *part)
+            checks = _run_checks(isolated_session(spark, data_bytes), *part)
             run.progress.advance()
             return checks
 

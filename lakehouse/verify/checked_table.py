@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Pipeline, Table
+from lakehouse.config.row_keys import COUNTED_COLUMNS
 from lakehouse.lake import delta, forgotten_keys
 from lakehouse.lake.cdc import DELETE, INSERT, MISSING_SINCE, REPLAYS_KEY, UPDATE
 from lakehouse.lake.change_sets import count_erased
@@ -87,14 +88,21 @@ class CheckedTable:
 
     @property
     def schema(self) -> T.StructType:
-        """The columns as the lake stores them: some pii columns are masked, hashed or dropped."""
-        return pii.protected_schema(self.file_schema, self.config)
+        """The columns as the lake stores them: pii columns may be masked, hashed or dropped; `keys: all` adds two."""
+        protected = pii.protected_schema(self.file_schema, self.config)
+        counted = ", ".join(f"{column.name} {column.type}" for column in COUNTED_COLUMNS)
+        return T.StructType([*protected, *(nullable_schema(counted) if self.config.counts_rows else [])])
+
+    @cached_property
+    def forgotten(self) -> frozenset[str]:
+        """The list of forgotten keys."""
+        return forgotten_keys.read_hashes(self.spark, self.lake, self.name)
 
     @cached_property
     def unverifiable_sequences(self) -> frozenset[int]:
         """Sequences whose change set was dropped, and with it perhaps the count of rows erased from it."""
         dropped = {entry.sequence or 0 for entry in self.accepted if self.history.is_dropped(entry)}
-        return frozenset(dropped if forgotten_keys.read_hashes(self.spark, self.lake, self.name) else ())
+        return frozenset(dropped if self.forgotten else ())
 
     @cached_property
     def erased_counts(self) -> dict[str, Counter[str]]:

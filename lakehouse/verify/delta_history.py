@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -10,14 +11,17 @@ from typing import TypeVar
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse.config.row_keys import ROW_COUNT
 from lakehouse.lake import delta
 from lakehouse.lake.cdc import DELETE, END_AT, MISSING_SINCE, SEQUENCES_KEY
+from lakehouse.storage import delta_damage
 from lakehouse.storage.delta_log import TableVersion
 from lakehouse.text import counted
 from lakehouse.verify.check import Check, Claim, Side, compare_rows, format_ranges, is_gone, quoted_column, to_json
 from lakehouse.verify.checked_table import COUNT_BY_OPERATION, CheckedTable, has_commit
 from lakehouse.verify.log_summary import LogSummary, has_gap, summarize_log
 from lakehouse.verify.missing_keys import expected_row_writes
+from lakehouse.verify.net_changes import Counts, count_net_images, find_place, net_fault
 from lakehouse.verify.scd2 import expected_writes
 
 _CHANGE_TYPES = {"inserted": "insert", "updated": "update_postimage", "deleted": "delete"}
@@ -26,7 +30,6 @@ _MAX_EXAMPLES = 3
 _NOTHING_WRITTEN = "nothing was written since version 0"
 
 R = TypeVar("R")
-Counts = dict[str, int]  # rows by what was done: inserted, updated, deleted
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,11 @@ class DeltaHistory:
         commits = (c for c in self.version.commits if c.version and c.changes_rows and c.operation != "MERGE")
         return frozenset(commit.version for commit in commits if self._has_other_columns(commit.version))
 
+    @cached_property
+    def newest_loss(self) -> int:
+        """The newest version that left lost files out: nothing from before it can be read; -1 if there is none."""
+        return max((c.version for c in self.version.commits if c.operation == delta_damage.OPERATION), default=-1)
+
     def _has_other_columns(self, version: int) -> bool:
         try:
             before, after = (delta.schema(self.spark, self.address, each) for each in (version - 1, version))
@@ -69,6 +77,20 @@ class DeltaHistory:
         """Return the Change Data Feed after the version `start`; from the first change on if that is 0."""
         return delta.read_change_feed(self.spark, self.address, start or -1, self.version.version)
 
+    def read_net(self, start: int, keys: list[str]) -> Counts | None:
+        """Return how many keys were inserted, updated and deleted after a version in all; None if that is gone.
+
+        Args:
+            start: The version; -1: before the first one.
+            keys: The columns of the key.
+        """
+
+        def count(start: int) -> Counts:
+            images = delta.read_change_feed(self.spark, self.address, start, self.version.version)
+            return count_net_images(images, keys)
+
+        return self._attempt_or_none(count, start)
+
     def read_from_earliest(self, newest: int, attempt: Callable[[int], R]) -> R | None:
         """Return the result of `attempt` for the earliest version from which everything can still be read.
 
@@ -78,7 +100,8 @@ class DeltaHistory:
             newest: The version that the attempt has to start before.
             attempt: Reads from a version on; raises an error of `is_gone` if it cannot. It is not called for versions
                 after which the log lacks a commit: the Change Data Feed skips such a commit without an error. Nor for
-                those before the table was replaced by one with other columns, by which their files cannot be read.
+                those before the table was replaced by one with other columns, by which their files cannot be read, or
+            before lost files were left out of it.
 
         Returns:
             The result, or None if no version before `newest` can be read.
@@ -100,7 +123,8 @@ class DeltaHistory:
         return result
 
     def _attempt_or_none(self, attempt: Callable[[int], R], start: int) -> R | None:
-        if self.version.has_missing_commits_since(start) or start < max(self.replaced_versions, default=0):
+        earliest = max([self.newest_loss, *self.replaced_versions])
+        if self.version.has_missing_commits_since(start) or start < earliest:
             return None
         try:
             return attempt(start)
@@ -126,7 +150,7 @@ def bronze_checks(table: CheckedTable) -> Iterator[Check]:
     yield _check_commit_counts(Claim("I5", "Change Data Feed = the ledger", table.name), table, history, log)
     yield _check_one_commit_each(Claim("I7", "one commit for each sequence", table.name), table, history, log)
     names = delta.read(table.spark, table.bronze).columns
-    columns = [name for name in names if not name.startswith("_cdc_") or name == MISSING_SINCE]
+    columns = [name for name in names if not name.startswith("_cdc_") or name in (MISSING_SINCE, ROW_COUNT)]
     # A row that is marked as deleted differs in its operation alone.
     marks = [(F.col("_cdc_operation") == DELETE).alias("_cdc_is_deleted")] if MISSING_SINCE in names else []
     yield check_no_rewrite(table.name, history, log.applied_versions, columns, marks)
@@ -172,13 +196,53 @@ def _check_commit_counts(claim: Claim, table: CheckedTable, history: DeltaHistor
     counted = history.read_from_earliest(history.last_write, count)
     if counted is None:
         return claim.not_checkable(history.unreadable_reason)
-    start, changes = counted
-    most, erased = _expected_counts(table, log), _erased_counts(table)
-    equal, without_commit, faults = list[int](), list[int](), list[str]()
+    erased = _erased_counts(table)
+    equal, without_commit, faults = _compare_counts(table, log, *counted, erased)
+    place = find_place(table, history.version, log)
+    if place and (net := history.read_net(place.version, table.config.keys)) is not None:
+        if found := net_fault(table, place.sequences, net, erased):
+            since = format_ranges(place.sequences)
+            faults.append(f"sequences {since}, which were numbered again, since version {place.version}: {found}")
+        equal = sorted({*equal, *place.sequences})
+        without_commit = [sequence for sequence in without_commit if sequence not in place.sequences]
+    if faults:
+        return claim.fails("; ".join(faults[:_MAX_FAULTS]))
+    without_commit = [sequence for sequence in without_commit if sequence <= max(log.sequences, default=0)]
+    if log.incomplete_reason and without_commit:
+        return claim.not_checkable(
+            f"sequences {format_ranges(without_commit)} have no commit of their own: {log.incomplete_reason}"
+        )
+    if not equal:
+        return claim.not_checkable(history.unreadable_reason)
+    forgotten = [e.sequence or 0 for e in table.accepted if e.path and table.erased_counts[e.path]]
+    less = f"; rows were forgotten of sequences {format_ranges(forgotten)}" if forgotten else ""
+    return claim.holds(f"sequences {format_ranges(equal)}{less}")
+
+
+def _compare_counts(
+    table: CheckedTable,
+    log: LogSummary,
+    start: int,
+    changes: Mapping[tuple[int, str], int],
+    erased: dict[int, Counts],
+) -> tuple[list[int], list[int], list[str]]:
+    """Return the sequences whose counts are equal, those without a commit of their own, and the faults.
+
+    Args:
+        table: The table.
+        log: Its log.
+        start: The version from which on its changes can be read.
+        changes: The number of changes by version and kind.
+        erased: By how many each count may be lower, by sequence.
+    """
+    most, equal, without_commit, faults = _expected_counts(table, log), list[int](), list[int](), list[str]()
     backlogs: dict[int, list[int]] = {}  # sequences by the version that applied their net change
+    # Bronze was rebuilt without a batch that was taken again: the ledger has the counts of those after it beside it.
+    left_out = {entry.sequence or 0 for entry in table.history.replaced} - log.applied.keys()
+    recounted = min(left_out, default=math.inf)
     for sequence in (entry.sequence or 0 for entry in table.accepted if has_commit(entry)):
         commits = log.applied.get(sequence, [])
-        if sequence in table.unverifiable_sequences:
+        if sequence in table.unverifiable_sequences or sequence >= recounted:
             continue
         if len(commits) != 1 or sequence not in most:
             without_commit.append(sequence)
@@ -200,35 +264,11 @@ def _check_commit_counts(claim: Claim, table: CheckedTable, history: DeltaHistor
                 equal.append(sequence)
     for version, sequences in backlogs.items():
         actual = {name: changes.get((version, change_type), 0) for name, change_type in _CHANGE_TYPES.items()}
-        net, fewer_rows = _net_counts(table, sequences), sum(sum(erased.get(s, {}).values()) for s in sequences)
-        if differing := [name for name in net if not net[name] <= actual[name] <= net[name] + fewer_rows]:
-            found = ", ".join(f"{name} {actual[name]:,}, but {net[name]:,} by the change sets" for name in differing)
+        if found := net_fault(table, sequences, actual, erased):
             faults.append(f"sequences {format_ranges(sequences)}: {found}")
         else:
             equal += sequences
-    if faults:
-        return claim.fails("; ".join(faults[:_MAX_FAULTS]))
-    without_commit = [sequence for sequence in without_commit if sequence <= max(log.sequences, default=0)]
-    if log.incomplete_reason and without_commit:
-        return claim.not_checkable(
-            f"sequences {format_ranges(without_commit)} have no commit of their own: {log.incomplete_reason}"
-        )
-    if not equal:
-        return claim.not_checkable(history.unreadable_reason)
-    less = f"; rows were forgotten of sequences {format_ranges(list(erased))}" if erased else ""
-    return claim.holds(f"sequences {format_ranges(equal)}{less}")
-
-
-def _net_counts(table: CheckedTable, sequences: list[int]) -> Counts:
-    """Return how many keys several change sets insert, update and delete between the state before and after them."""
-    changes = table.read_change_sets().where(F.col("_cdc_sequence").isin(sequences))
-    first, last = (by("_cdc_operation", "_cdc_sequence") for by in (F.min_by, F.max_by))
-    by_key = changes.groupBy(*map(quoted_column, table.config.keys)).agg(first.alias("first"), last.alias("last"))
-    is_new, is_gone_after = F.col("first") == "I", F.col("last") == "D"
-    (row,) = by_key.agg(
-        F.count_if(is_new & ~is_gone_after), F.count_if(~is_new & ~is_gone_after), F.count_if(~is_new & is_gone_after)
-    ).collect()
-    return dict(zip(_CHANGE_TYPES, row, strict=True))
+    return equal, without_commit, faults
 
 
 def _key_changes(images: DataFrame, keys: list[str]) -> DataFrame:
@@ -243,8 +283,12 @@ def _erased_counts(table: CheckedTable) -> dict[int, Counts]:
     """Return how many rows fewer each sequence may have written, because rows were erased from its change set.
 
     It was applied before that or, if bronze was rebuilt, after it. In a history such a row may have written several.
+    A batch of a feed may also delete or change a key of which it has no event (a truncate, or a batch taken again).
     """
     counts = {}
+    if table.config.feed:
+        total = sum(erased.total() for erased in table.erased_counts.values())
+        return {e.sequence or 0: dict.fromkeys(_CHANGE_TYPES, total) for e in table.accepted} if total else {}
     for entry in table.accepted:
         if entry.sequence and entry.path and (erased := table.erased_counts[entry.path]):
             by_name = {name: erased[operation] for operation, name in COUNT_BY_OPERATION.items()}
@@ -281,13 +325,16 @@ def _check_one_commit_each(claim: Claim, table: CheckedTable, history: DeltaHist
         return claim.not_checkable(log.incomplete_reason or history.unreadable_reason)
     first = min(log.sequences) if history.version.commits[-1].version else 0  # the log has no commits before it
     changing = {entry.sequence or 0: entry for entry in table.accepted if has_commit(entry)}
+    replaced = {entry.sequence for entry in table.history.replaced}  # applied, and applied again by a later one
     due = [s for s in changing if first <= s <= log.sequences[0] and s not in table.unverifiable_sequences]
     faults = [
         f"sequence {sequence} in versions {format_ranges([commit.version for commit in commits])}"
         for sequence, commits in log.applied.items()
         if len(commits) > 1
     ]
-    faults += [f"sequence {s}, which changed nothing by the ledger" for s in log.applied.keys() - changing.keys()]
+    faults += [
+        f"sequence {s}, which changed nothing by the ledger" for s in log.applied.keys() - changing.keys() - replaced
+    ]
     if not faults and log.incomplete_reason:
         return claim.not_checkable(log.incomplete_reason)
     missing = [sequence for sequence in due if sequence not in log.applied]

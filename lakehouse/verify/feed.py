@@ -14,15 +14,15 @@ from typing import Any
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
-from lakehouse.config import FEED_SEQUENCE, Table
+from lakehouse.config import FEED_SEQUENCE, Table, sequence_names
 from lakehouse.lake import delta, feed_events
 from lakehouse.lake.cdc import END_AT, START_AT
-from lakehouse.lake.feed_events import BATCH, KIND, NEWEST, TIME, TRUNCATE
+from lakehouse.lake.feed_events import BATCH, KIND, MARK, NEWEST, TIME, TRUNCATE
 from lakehouse.storage.file_io import escape_glob
 from lakehouse.text import counted
 from lakehouse.verify.check import Check, Claim, format_ranges, is_gone, quoted_column
 from lakehouse.verify.checked_table import CheckedTable
-from lakehouse.verify.feed_fold import Event, FeedRules, FoldedRow, Sequence, fold_key
+from lakehouse.verify.feed_fold import Event, FeedRules, FoldedRow, Sequence, counting_truncates, fold_key
 
 _KEY, _EVENT, _ROW = "_feed_key", "_feed_event", "_feed_row"
 _MAX_EXAMPLES, _MAX_FAULTS = 3, 5
@@ -44,7 +44,10 @@ def feed_checks(table: CheckedTable) -> Iterator[Check]:
 
 
 def feed_count_checks(table: CheckedTable) -> Iterator[Check]:
-    """Check that each batch has the events that the ledger reports: those read without those in quarantine."""
+    """Check that each batch has the events that the ledger reports: those read, without those in quarantine.
+
+    Those that were erased since are taken off.
+    """
     claim = Claim("I5", "events = the ledger", table.name)
     try:
         grouped = _read_events(table).groupBy(BATCH).count().collect()
@@ -54,7 +57,8 @@ def feed_count_checks(table: CheckedTable) -> Iterator[Check]:
         yield claim.not_checkable("events no longer exist")
         return
     actual = {row[BATCH]: row["count"] for row in grouped}
-    expected = {e.sequence or 0: (e.rows_read or 0) - (e.quarantined or 0) for e in table.accepted}
+    erased = {e.sequence or 0: table.erased_counts[e.path].total() if e.path else 0 for e in table.accepted}
+    expected = {e.sequence or 0: feed_events.event_count(e) - erased[e.sequence or 0] for e in table.accepted}
     faults = [
         f"sequence {sequence}: {actual.get(sequence, 0):,} events, but {expected.get(sequence, 0):,} in the ledger"
         for sequence in sorted(actual.keys() | expected.keys())
@@ -64,7 +68,9 @@ def feed_count_checks(table: CheckedTable) -> Iterator[Check]:
         yield claim.fails("; ".join(faults[:_MAX_FAULTS]))
     else:
         sequences = format_ranges(list(expected))
-        yield claim.holds(f"{counted(sum(actual.values()), 'event')} in sequences {sequences}")
+        total = sum(erased.values())
+        less = f", after {counted(total, 'event was', 'events were')} forgotten" if total else ""
+        yield claim.holds(f"{counted(sum(actual.values()), 'event')} in sequences {sequences}{less}")
 
 
 def _read_events(table: CheckedTable) -> DataFrame:
@@ -78,10 +84,9 @@ def _check_fold(claim: Claim, table: CheckedTable) -> Check:
     assert feed is not None
     values, keys = [c for c in table.schema.names if c not in config.keys], list(config.keys)
     events = _read_events(table)
-    truncates: list[Sequence] = []
-    if feed.truncate_when is not None:
-        rows = events.where(F.col(KIND) == TRUNCATE).select(*map(quoted_column, feed.sequence_by)).distinct().collect()
-        truncates = [tuple(row) for row in rows]
+    marks = _of_all_keys(events, MARK, feed.sequence_by) if feed_events.has_marks(table.accepted) else []
+    truncates = _of_all_keys(events, TRUNCATE, feed.sequence_by) if feed.truncate_when is not None else []
+    counting = counting_truncates(truncates, marks)
     order = [quoted_column(config.updated_at)] if config.duplicates == "latest" and config.updated_at else []
     of_event = F.struct(
         F.struct(*map(quoted_column, feed.sequence_by)).alias("sequence"),
@@ -103,7 +108,7 @@ def _check_fold(claim: Claim, table: CheckedTable) -> Check:
     )
     key = F.struct(*map(quoted_column, keys)).alias(_KEY)
     both = (
-        events.where(F.col(KIND) != TRUNCATE)
+        events.where(~F.col(KIND).isin(*feed_events.ABOUT_ALL_KEYS))
         .select(key, of_event.alias(_EVENT))
         .unionByName(bronze.select(key, of_row.alias(_ROW)), allowMissingColumns=True)
         .orderBy(_KEY)
@@ -113,8 +118,8 @@ def _check_fold(claim: Claim, table: CheckedTable) -> Check:
     examples: list[str] = []
     for _, group in groupby(both.toLocalIterator(), key=lambda row: _plain(row[_KEY])):
         rows = list(group)
-        expected = fold_key(_events(row[_EVENT] for row in rows if row[_EVENT] is not None), truncates, rules)
-        wanted = sorted((_of_fold(row, feed.sequence_by, config.scd) for row in expected), key=repr)
+        expected = fold_key(_events(row[_EVENT] for row in rows if row[_EVENT] is not None), counting, rules, marks)
+        wanted = sorted((_of_fold(row, sequence_names(feed), config.scd) for row in expected), key=repr)
         found = sorted((_plain(row[_ROW]) for row in rows if row[_ROW] is not None), key=repr)
         key_count, row_count = key_count + 1, row_count + len(found)
         if wanted != found:
@@ -124,6 +129,12 @@ def _check_fold(claim: Claim, table: CheckedTable) -> Check:
     if wrong:
         return claim.fails(f"{counted(wrong, 'key')} of {key_count:,} differ; {'; '.join(examples)}")
     return claim.holds(f"{counted(row_count, 'row')} of {counted(key_count, 'key')}")
+
+
+def _of_all_keys(events: DataFrame, kind: str, sequence_by: list[str]) -> list[tuple[Sequence, int]]:
+    """Return the sequence and the batch of each truncate, or of each snapshot beside the feed."""
+    rows = events.where(F.col(KIND) == kind).select(BATCH, *map(quoted_column, sequence_by)).distinct()
+    return [(tuple(row)[1:], row[BATCH]) for row in rows.collect()]
 
 
 def _rules(config: Table, values: list[str]) -> FeedRules:
@@ -154,13 +165,13 @@ def _events(rows: Iterable[Row]) -> list[Event]:
     ]
 
 
-def _of_fold(row: FoldedRow, sequence_by: list[str], scd: int) -> dict[str, Any]:
+def _of_fold(row: FoldedRow, names: list[str], scd: int) -> dict[str, Any]:
     """Return a row as bronze has it."""
 
     def sequence(values: Sequence | None) -> Any:
         if values is None or len(values) == 1:
             return values[0] if values else None
-        return dict(zip(sequence_by, values, strict=True))
+        return dict(zip(names, values, strict=True))
 
     found = {**row.values, FEED_SEQUENCE: sequence(row.sequence)}
     if scd == 2:

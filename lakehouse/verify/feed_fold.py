@@ -6,11 +6,12 @@ Bronze computes the same rows with window functions (`lakehouse/bronze/feed.py`)
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Values = Mapping[str, Any]
 Sequence = tuple[Any, ...]
+_OF_SNAPSHOT = ("C", "R")
 _Step = tuple[Sequence, int, "list[Event]"]
 """A sequence in a form that Python orders, 0 for a truncate, and the events of that sequence."""
 
@@ -36,11 +37,12 @@ class Event:
 
     Attributes:
         sequence: Its sequence.
-        kind: `U` (upsert), `D` (delete) or `T` (truncate).
+        kind: `U` (upsert), `D` (delete), `T` (truncate), or of a snapshot beside the feed `C` (a row) or `R` (no row).
         values: The columns of bronze.
         batch: The batch's number in the ledger.
         time: The batch's time.
         newest: The newest time of all batches up to that one.
+        ends_only_by_later: Whether every delete with a higher sequence counts for it, however long ago that came.
         order: The value of `updated_at` under `duplicates: latest`; the greatest counts among events of one sequence.
     """
 
@@ -51,6 +53,7 @@ class Event:
     time: int = 0
     newest: int = 0
     order: Any = None
+    ends_only_by_later: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,21 +66,63 @@ class FoldedRow:
     end: Sequence | None = None
 
 
-def fold_key(events: Iterable[Event], truncates: Iterable[Sequence], rules: FeedRules) -> list[FoldedRow]:
+def fold_key(
+    events: Iterable[Event],
+    truncates: Iterable[Sequence],
+    rules: FeedRules,
+    marks: Iterable[tuple[Sequence, int]] = (),
+) -> list[FoldedRow]:
     """Return the rows of one key: at most one without a history, else its windows.
 
     Args:
         events: The accepted events of the key, in any order.
         truncates: The sequences of all truncates, of any key.
         rules: The rules of the feed.
+        marks: The sequence and the batch of each snapshot beside the feed.
     """
     by_sequence: dict[Sequence, list[Event]] = {}
-    for event in events:
+    for event in _counting(list(events), [(_comparable(at), batch) for at, batch in marks]):
         by_sequence.setdefault(_comparable(event.sequence), []).append(event)
     steps: list[_Step] = [(_comparable(each), 0, [Event(each, "T")]) for each in set(truncates)]
     steps += [(sequence, 1, same) for sequence, same in by_sequence.items()]
     steps.sort(key=lambda step: step[:2])
     return _current_row(steps, rules) if rules.tracked is None else _windows(steps, rules)
+
+
+def counting_truncates(
+    truncates: Iterable[tuple[Sequence, int]], marks: Iterable[tuple[Sequence, int]]
+) -> list[Sequence]:
+    """Return the sequences of the truncates that count: one that comes after a snapshot says nothing up to its own.
+
+    Args:
+        truncates: The sequence and the batch of each truncate.
+        marks: The sequence and the batch of each snapshot beside the feed.
+    """
+    every = [*marks]
+    return [
+        sequence
+        for sequence, batch in truncates
+        if not any(batch > other and _comparable(sequence) <= _comparable(at) for at, other in every)
+    ]
+
+
+def _counting(events: list[Event], marks: list[tuple[Sequence, int]]) -> list[Event]:
+    """Return the events that no snapshot supersedes: one that it came before, or one that has another row for the key.
+
+    Of the rows of snapshots, at most the last one is among them, as an upsert that only a later delete ends.
+    """
+
+    def is_late(event: Event) -> bool:
+        at, is_row = _comparable(event.sequence), event.kind in _OF_SNAPSHOT
+        return any(event.batch > batch and (at < mark or (at == mark and not is_row)) for mark, batch in marks)
+
+    counting = [event for event in events if not is_late(event)]
+    of_snapshots = [event for event in counting if event.kind in _OF_SNAPSHOT]
+    if not of_snapshots:
+        return counting
+    last = max(of_snapshots, key=lambda event: (_comparable(event.sequence), event.batch))
+    later = [e for e in counting if e.kind not in _OF_SNAPSHOT and _comparable(e.sequence) > _comparable(last.sequence)]
+    return [*later, replace(last, kind="U", ends_only_by_later=True)] if last.kind == "C" else later
 
 
 def _current_row(steps: list[_Step], rules: FeedRules) -> list[FoldedRow]:
@@ -101,7 +146,7 @@ def _current_row(steps: list[_Step], rules: FeedRules) -> list[FoldedRow]:
 
 def _deletes(deletes: list[Event], event: Event, rules: FeedRules) -> bool:
     """Return whether a delete with a higher sequence counts for an event: it came with it, later, or not long ago."""
-    if rules.tombstones is None:
+    if rules.tombstones is None or event.ends_only_by_later:
         return True
     came_later = max(each.batch for each in deletes) >= event.batch
     return came_later or max(each.time for each in deletes) >= event.newest - rules.tombstones

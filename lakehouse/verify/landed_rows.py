@@ -25,11 +25,13 @@ from lakehouse.storage.prepare_files import readable_snapshot
 from lakehouse.text import counted
 from lakehouse.verify.check import Check, Claim, Side, compare_rows, is_gone, quoted_column
 from lakehouse.verify.checked_table import CheckedTable
+from lakehouse.verify.counted_rows import compare_counted, delivered_rows, unread_reason
 from lakehouse.verify.feed import feed_checks
 from lakehouse.verify.missing_keys import missing_checks
 from lakehouse.verify.scd2 import scd2_checks
 from lakehouse.verify.second_reader import UNREADABLE, parse_text, read_typed, without_null_texts
 
+NO_KEY = "a row in quarantine has no key, and keeps no other row"
 _IS_KEY_KNOWN = "_cdc_is_key_known"
 
 
@@ -54,10 +56,14 @@ def snapshot_checks(table: CheckedTable) -> Iterator[Check]:
         yield in_quarantine.not_checkable(reason)
     else:
         bronze = table.read_current_rows().where(F.col(MISSING_SINCE).isNull()).drop(MISSING_SINCE)
-        with persist_rows(quarantined_keys(table)) as quarantined:
-            with readable_snapshot(table.lake, table.config, snapshot) as files:
-                yield _compare_with_snapshot(same, table, files, bronze, quarantined)
-            yield compare_with_change_sets(in_quarantine, table, bronze, known_keys_of(quarantined))
+        with readable_snapshot(table.lake, table.config, snapshot) as files:
+            if table.config.counts_rows:
+                yield _compare_without_key(same, table, files, bronze)
+                yield in_quarantine.holds(NO_KEY)
+            else:
+                with persist_rows(quarantined_keys(table)) as quarantined:
+                    yield _compare_with_snapshot(same, table, files, bronze, quarantined)
+                    yield compare_with_change_sets(in_quarantine, table, bronze, known_keys_of(quarantined))
     yield from missing_checks(table)
     if table.config.scd == 2:
         yield from scd2_checks(table)
@@ -104,6 +110,13 @@ def _compare_with_snapshot(
         return compare_rows(claim, Side(f"the snapshot {stamp}", expected), Side("bronze", actual), details)
 
 
+def _compare_without_key(claim: Claim, table: CheckedTable, snapshot: LandedSnapshot, bronze: DataFrame) -> Check:
+    with persist_rows(delivered_rows(table, snapshot)) as rows:
+        if reason := unread_reason(table, rows, [table.last_accepted]):
+            return claim.not_checkable(reason)
+        return compare_counted(claim, table, rows, bronze, snapshot_name(snapshot.time))
+
+
 def landed_rows(table: CheckedTable, snapshot: LandedSnapshot) -> DataFrame:
     """Return the rows of a snapshot that have a key which was not forgotten, and `UNREADABLE`.
 
@@ -113,8 +126,7 @@ def landed_rows(table: CheckedTable, snapshot: LandedSnapshot) -> DataFrame:
     """
     files = [read_typed(table, file, path) for file, path in zip(snapshot.files, snapshot.paths, strict=True)]
     with_key = reduce(DataFrame.unionByName, files).where(_all_not_null(table.config.keys))
-    forgotten = forgotten_keys.read_hashes(table.spark, table.lake, table.name)
-    return forgotten_keys.drop_forgotten(with_key, table.config, forgotten)
+    return forgotten_keys.drop_forgotten(with_key, table.config, table.forgotten)
 
 
 def one_row_per_key(config: Table, rows: DataFrame) -> DataFrame:
@@ -129,7 +141,7 @@ def one_row_per_key(config: Table, rows: DataFrame) -> DataFrame:
 def fill_from_bronze(rows: DataFrame, bronze: DataFrame, table: CheckedTable) -> DataFrame:
     """Return the rows with bronze's values for nulls of unreadable rows.
 
-    Such a row may have a text that this reader does not know and `ingest` does, such as `inf`.
+    Such a row may have a text that this reader does not know and `ingest` does, such as a time of an unusual pattern.
 
     Args:
         rows: The rows, with `UNREADABLE`.

@@ -28,7 +28,9 @@ from lakehouse.storage.prepare_files import readable_snapshot
 from lakehouse.text import counted
 from lakehouse.verify.check import Check, Claim, Side, compare_rows, quoted_column
 from lakehouse.verify.checked_table import CheckedTable
+from lakehouse.verify.counted_rows import compare_counted, delivered_rows, unread_reason
 from lakehouse.verify.landed_rows import (
+    NO_KEY,
     compare_with_change_sets,
     count_hidden_rows,
     fill_from_bronze,
@@ -80,9 +82,14 @@ def slice_checks(table: CheckedTable) -> Iterator[Check]:
     else:
         bronze = table.read_current_rows().where(F.col(MISSING_SINCE).isNull()).drop(MISSING_SINCE)
         since = walk.snapshots[-1][0].sequence
-        with persist_rows(quarantined_keys(table, since)) as quarantined, ExitStack() as stack:
-            yield _compare(same, table, walk, bronze, quarantined, stack)
-            yield compare_with_change_sets(in_quarantine, table, bronze, known_keys_of(quarantined))
+        with ExitStack() as stack:
+            if table.config.counts_rows:
+                yield _compare_without_key(same, table, walk, bronze, stack)
+                yield in_quarantine.holds(NO_KEY)
+            else:
+                quarantined = stack.enter_context(persist_rows(quarantined_keys(table, since)))
+                yield _compare(same, table, walk, bronze, quarantined, stack)
+                yield compare_with_change_sets(in_quarantine, table, bronze, known_keys_of(quarantined))
     yield from missing_checks(table)
     if table.config.scd == 2:
         yield from scd2_checks(table)
@@ -150,6 +157,20 @@ def _compare(
     columns = [quoted_column(name) for name in table.schema.names if name not in table.config.ignore]
     expected, actual = (side.join(known_keys, on=keys, how="left_anti").select(*columns) for side in (expected, actual))
     return compare_rows(claim, Side("the snapshots", expected), Side("bronze", actual), details)
+
+
+def _compare_without_key(claim: Claim, table: CheckedTable, walk: _Walk, bronze: DataFrame, stack: ExitStack) -> Check:
+    of_snapshots = []
+    for entry, snapshot in walk.snapshots:
+        files = stack.enter_context(readable_snapshot(table.lake, table.config, snapshot))
+        of_snapshots.append(delivered_rows(table, files).withColumn(_SEQUENCE, F.lit(entry.sequence)))
+    rows = stack.enter_context(persist_rows(reduce(DataFrame.unionByName, of_snapshots)))
+    if reason := unread_reason(table, rows, [entry for entry, _ in walk.snapshots]):
+        return claim.not_checkable(reason)
+    expected = _with_slice(rows, table, walk).where(F.col(_SEQUENCE) == F.col(_NEWEST))
+    actual = _with_slice(bronze, table, walk).where(F.col(_NEWEST).isNotNull())
+    details = f"{counted(len(walk.newest), 'slice')} in {counted(len(walk.snapshots), 'snapshot')}"
+    return compare_counted(claim, table, expected, actual, details)
 
 
 def _with_newest(rows: DataFrame, table: CheckedTable, quarantined: DataFrame) -> DataFrame:

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta, timezone
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from lakehouse.lake import forgotten_keys
 from lakehouse.lake.cdc import DELETE, GOES_MISSING, INSERT, MISSING_SINCE
 from lakehouse.storage import landing
 from lakehouse.storage.paths import snapshot_name
@@ -27,9 +26,8 @@ def missing_checks(table: CheckedTable) -> Iterator[Check]:
     missing = rows.where(F.col(MISSING_SINCE).isNotNull() & ~is_marked)
     last = table.accepted[-1]
     count, earliest = missing.agg(F.count("*"), F.min(MISSING_SINCE)).collect()[0]
-    forgotten = forgotten_keys.read_hashes(table.spark, table.lake, table.name)
     in_ledger = last.missing or 0
-    if count > in_ledger or (count < in_ledger and not forgotten):
+    if count > in_ledger or (count < in_ledger and not table.forgotten):
         yield claim.fails(f"{count} in bronze, but {in_ledger} in the ledger's sequence {last.sequence}")
         return
     since = earliest.astimezone(timezone.utc) if count else None  # PySpark's times have no zone

@@ -22,6 +22,7 @@ UNREADABLE = "_cdc_unreadable"  # the record's text, if the reader cannot read i
 _EMPTY_TEXT = secrets.token_hex(16)
 _DEFAULT_OPTIONS = {"header": "true", "sep": ",", "quote": '"', "encoding": "UTF-8"}  # the defaults of pipeline.yml
 _OWN_OPTIONS = ("locale", "dateformat", "timestampformat", "timestampntzformat")
+_MINUTE_BEFORE_ZONE = r"^([0-9-]+[ T][0-9]+:[0-9]+)(?= *[A-Za-z+-])"  # the reader requires seconds there
 _NON_FINITE = r"(?i)^([+-]?inf(inity)?|nan)$"
 _TRUE_WORDS, _FALSE_WORDS = ["true", "t", "yes", "y", "1"], ["false", "f", "no", "n", "0"]
 
@@ -89,8 +90,11 @@ def _reader_options(config: Table) -> dict[str, str]:
 def _is_read_as_text(table: CheckedTable, field: T.StructField) -> bool:
     """Return whether a column is read as text for `parse_text`.
 
-    The reader has no epochs, only two words for booleans, no locale for numbers, and one text for null.
+    The reader has no epochs, only two words for booleans, one spelling of infinity, no locale for numbers, and one
+    text for null.
     """
+    if isinstance(field.dataType, T.FloatType | T.DoubleType):
+        return True
     if isinstance(field.dataType, T.NumericType):
         return "locale" in _reader_options(table.config) or bool(_null_texts(table.config, field.name))
     return isinstance(field.dataType, T.BooleanType | T.DateType | T.TimestampType | T.TimestampNTZType)
@@ -186,7 +190,8 @@ def parse_text(table: CheckedTable, field: T.StructField, text: Column) -> Colum
             number = F.when(text.rlike(_NON_FINITE), text.try_cast(data_type)).otherwise(number)
         return number.alias(field.name)
     formats = {k: v for k, v in reader_options.items() if k in _OWN_OPTIONS and v not in patterns.EPOCH_UNITS}
-    parsed = _parse_cell(text, data_type, formats | {"timezone": table.pipeline.timezone})
+    plain = text if formats else F.regexp_replace(text, _MINUTE_BEFORE_ZONE, "$1:00")
+    parsed = _parse_cell(plain, data_type, formats | {"timezone": table.pipeline.timezone})
     return F.coalesce(parsed, _parse_epoch(table, data_type, text)).alias(field.name)
 
 

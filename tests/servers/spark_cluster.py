@@ -86,7 +86,7 @@ def _until(so: Any, seconds: float = 180) -> None:
         try:
             if so():
                 return
-        except OSError:  # not yet listening
+        except (OSError, ValueError):  # not yet listening, or a page that says the master is starting
             pass
         assert time.monotonic() < deadline, "the cluster did not come up"
         time.sleep(0.2)

@@ -55,6 +55,8 @@ def test_a_project_error_is_returned_unchanged(error: LakehouseError) -> None:
         MemoryError(),
         Py4JError("py4j.reflection does not exist in the JVM"),  # the JVM has ended
         Py4JNetworkError("Answer from Java side is empty"),
+        Py4JNetworkError("Error while receiving"),
+        Py4JError("An error occurred while calling o286.get"),  # the JVM ended before it answered
         Exception(FROM_PY4J.format(cause="java.io.IOException: No space left on device")),
         Exception(FROM_PY4J.format(cause="java.lang.OutOfMemoryError: Java heap space")),
         PySparkException("Connection refused: localhost/127.0.0.1:1"),
@@ -100,9 +102,18 @@ def test_any_other_exception_is_a_bug_named_with_its_type(error: Exception) -> N
     assert "--verbose" in mapped.next_step
 
 
+def _failed_task(cause: str) -> PySparkException:
+    """An error whose own message does not have the cause: PySpark keeps the Java trace in an attribute."""
+    error = PySparkException("[TASK_WRITE_FAILED] Task failed while writing rows to file:/lake/bronze/items.")
+    error.__dict__["_stackTrace"] = f"org.apache.spark.SparkException: Job aborted\n\tat a.b(c)\nCaused by: {cause}\n"
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
+        (_failed_task("java.io.IOException: No space left on device"), "java.io.IOException: No space left on device"),
+        (_failed_task("java.lang.OutOfMemoryError: Java heap space"), "OutOfMemoryError: Java heap space"),
         (Exception(FROM_PY4J.format(cause="java.io.IOException: No space left on device")), "No space left on device"),
         (Exception(FROM_PY4J.format(cause="java.lang.NullPointerException")), "java.lang.NullPointerException"),
         (AnalysisException(FROM_SPARK), "UNRESOLVED_COLUMN"),

@@ -13,7 +13,7 @@ from helpers import Project
 
 pytestmark = pytest.mark.usefixtures("spark")
 
-TIMES = [f"202501{day:02}_000000" for day in range(1, 9)]
+TIMES = [f"202501{day:02}_000000" for day in range(1, 7)]
 TABLES: dict[str, dict[str, Any]] = {
     "plain": {"schema": "id INT, v STRING, w DECIMAL(6,2), at TIMESTAMP"},
     "history": {"schema": "id INT, v STRING, w DECIMAL(6,2), at TIMESTAMP", "scd": 2, "history_for": ["v"]},
@@ -97,16 +97,17 @@ def test_a_backlog_gives_the_lake_of_one_by_one(tmp_path: Path) -> None:
         assert found == right[name], name
     assert at_once.write_counts()["bronze/plain"] <= 2, "the first change set, and the net of all others"
     assert at_once.write_counts()["raw/ledger"] < 20
-    for project in (at_once, one_by_one):
+    for project in (one_by_one, at_once):
         verified = project("verify")
-        assert verified.code == 0, [c for c in verified.document["checks"] if c["result"] == "fails"]
-    held = {c["what"] for c in at_once("verify").document["checks"] if c["result"] == "holds" and c["name"] == "plain"}
+        checks = verified.document["checks"]
+        assert verified.code == 0, [c for c in checks if c["result"] == "failed"]
+    held = {c["what"] for c in checks if c["result"] == "holds" and c["name"] == "plain"}  # those of at_once
     assert {"Change Data Feed = the ledger", "one commit for each sequence"} <= held
 
 
 def test_a_backlog_that_was_killed_is_taken_by_the_next_run(tmp_path: Path) -> None:
     killed, whole = shop(tmp_path / "killed"), shop(tmp_path / "whole")
-    for stamp, contents in zip(TIMES[:5], snapshots(3), strict=False):
+    for stamp, contents in zip(TIMES[:4], snapshots(3), strict=False):
         for project in (killed, whole):
             project.snapshot(stamp, **contents)
     for project in (killed, whole):

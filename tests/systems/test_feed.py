@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from crash_points import interrupt_at
 from feed_reference import DELETE, TRUNCATE, UPSERT, Batch, Row, Rules, Sent, fold
 from guide import Example, parse_sections
 from helpers import Project
 from pyspark.sql import SparkSession
+from text_search import find_words
 
 PAGE = Path(__file__).parents[2] / "docs" / "guide" / "change-feeds.md"
 FEED: dict[str, Any] = {
@@ -107,7 +110,7 @@ def test_bronze_is_the_definition_after_each_batch_whatever_their_order(tmp_path
             assert _bronze(shop, name) == fold(batches[:number], of_table), (name, number)
 
     verified = shop("verify")
-    assert verified.code == 0, [check for check in verified.document["checks"] if check["result"] == "failed"]
+    assert verified.code == 0, str([c for c in verified.document["checks"] if c["result"] == "failed"])
     claims = {(c["name"], c["what"]): c["result"] for c in verified.document["checks"]}
     assert claims["history", "bronze = the fold of all accepted events"] == "holds"
     assert claims["history", "Change Data Feed = the ledger"] == "holds"
@@ -294,7 +297,236 @@ def test_a_condition_that_fails_for_an_event_rejects_its_batch(shop: Project, tm
     assert "a condition of the feed cannot be computed" in cast.ledger()[-1]["reason"]
 
 
-def test_forget_refuses_a_table_with_a_feed(shop: Project) -> None:
-    refused = shop("forget", "items", "k1")
+# --- a data subject ---------------------------------------------------------------------------------------------------
 
-    assert (refused.code, "change feed" in refused.error["found"]) == (2, True), json.dumps(refused.document)
+SUBJECT, THEIRS, THEIR_NUMBER = "mmperson", "mmtheirs", 717_171
+ENVELOPE = "STRUCT<id: INT, note: STRING, n: INT>"
+
+
+def _envelope(op: str, lsn: int, before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
+    return json.dumps({"before": before, "after": after, "op": op, "source": {"lsn": lsn}})
+
+
+def _feeds_with_a_data_subject(folder: Path) -> Project:
+    """Two batches of CSV beside which a snapshot lies, of a history in Parquet, and of envelopes in JSON."""
+    corrected_by = {"file": "full.csv", "sequence": "MAX(seq)"}
+    theirs, theirs_too = {"id": THEIR_NUMBER, "note": THEIRS, "n": 1}, {"id": THEIR_NUMBER, "note": THEIRS, "n": "x"}
+    history = TABLE | {"file": "h.parquet", "format": "parquet", "names": {"id": "Cod. Cliente"}, "scd": 2}
+    envelopes = TABLE | {"file": "e.jsonl", "format": "json", "keys": ["after.id"]}
+    tables = {
+        "events": TABLE | {"feed": FEED | {"corrected_by": corrected_by}},
+        "history": history | {"schema": "id STRING, day DATE, n INT, b STRING", "feed": {"sequence_by": ["day", "n"]}},
+        "envelopes": envelopes
+        | {
+            "schema": f"before {ENVELOPE}, after {ENVELOPE}, op STRING, source STRUCT<lsn: BIGINT>",
+            "feed": {"sequence_by": ["source.lsn"], "delete_when": "op = 'd'", "drop": ["before", "op", "source"]},
+        },
+    }
+    shop = Project(
+        folder, tables, {"silver.a": ("SELECT e.id AS id, e.b AS b FROM bronze.events AS e", {"keys": ["id"]})}
+    )
+    first = f"k1,U,1,1,x\n{SUBJECT},U,1,1,{THEIRS}\n{SUBJECT},U,2,many,{THEIRS}\n{SUBJECT},U,,3,{THEIRS}\nk2,U,3,3,y\n"
+    shop.snapshot("20250101_000000", t=f"id,op,seq,a,b\n{first}")
+    # A truncate is about all keys, whatever it has in the column of the key.
+    second = f"k1,U,20,2,x\n{SUBJECT},T,2,,\n{SUBJECT},U,7,1,{THEIRS}\n{SUBJECT},U,22,1,{THEIRS},more\n"
+    shop.snapshot("20250102_000000", t=f"id,op,seq,a,b\n{second}")
+    (shop.source / "20250102_000000" / "full.csv").write_text(
+        f"id,seq,a,b\nk1,9,1,x\nk2,3,3,y\n{SUBJECT},5,5,{THEIRS}\n"
+    )
+    for day in (1, 2):
+        rows = [
+            {"Cod. Cliente": key, "day": date(2025, 1, day), "n": n, "b": b}
+            for key, n, b in (("k1", 1, "x"), (SUBJECT, day, f"{THEIRS}{day}"))
+        ]
+        pl.DataFrame(rows).write_parquet(shop.source / f"2025010{day}_000000" / "h.parquet")
+    other = {"id": 1, "note": "x", "n": 1}
+    lines = [
+        [_envelope("c", 1, None, other), _envelope("c", 2, None, theirs), _envelope("u", 3, theirs, theirs_too)],
+        # The key of a delete is in `before` only, and that of a message of another kind in no column of the table.
+        [_envelope("d", 4, theirs, None), "null", _envelope("m", 5, None, None)],
+    ]
+    for day, of_day in enumerate(lines, start=1):
+        if day == 2:
+            of_day.append(json.dumps({"op": "m", "source": {"lsn": 6}, "key": {"id": THEIR_NUMBER}}))
+        (shop.source / f"2025010{day}_000000" / "e.jsonl").write_text("\n".join(of_day))
+    return shop
+
+
+@pytest.mark.timeout(900)  # many commands: minutes, where the machine has other things to do
+def test_forget_erases_the_events_of_a_key_from_every_layer(tmp_path: Path, spark: SparkSession) -> None:
+    shop, words = _feeds_with_a_data_subject(tmp_path), [SUBJECT, THEIRS, str(THEIR_NUMBER)]
+    assert shop.run().code == 0
+    before = {name: len(shop.rows(f"bronze/{name}")) for name in shop.tables}
+    assert before == {"events": 3, "history": 4, "envelopes": 1}
+
+    with interrupt_at("forget-raw"):
+        shop("forget", "events", SUBJECT)
+    found = {name: shop("forget", name, SUBJECT if name != "envelopes" else str(THEIR_NUMBER)) for name in shop.tables}
+
+    assert {name: done.document.get("erased") for name, done in found.items()} == {
+        "events": {"landing": 0, "raw": 2, "quarantine": 3, "bronze": 1, "ledger": 0},
+        "history": {"landing": 2, "raw": 2, "quarantine": 0, "bronze": 2, "ledger": 0},
+        "envelopes": {"landing": 4, "raw": 2, "quarantine": 2, "bronze": 0, "ledger": 0},
+    }
+    assert "a later snapshot beside the feed" in found["events"].document["note"]
+    landing = shop.lake / "landing"
+    truncate = f"{SUBJECT},T,2,,"
+    text = (landing / "events" / "20250102_000000" / "t.csv").read_text()
+    assert text == f"id,op,seq,a,b\nk1,U,20,2,x\n{truncate}\n"
+    (landing / "events" / "20250102_000000" / "t.csv").write_text(text.replace(truncate, ",T,2,,"))
+    assert find_words(landing, words) == []
+    assert _words_in_raw(shop, words) == [SUBJECT]  # of the truncate
+    assert [row["id"] for row in shop.rows("silver/a")] == ["k1", "k2"]
+    assert _unverified(shop) == []
+
+    # What comes later is left out, but for a truncate; lost tables come back without the data subject.
+    _deliver_again(shop)
+    for name in ("events", "history"):
+        shutil.rmtree(shop.lake / "bronze" / name)
+    assert shop.run().code == 0
+    kept = {"events": ["k1", "k2"], "history": ["k1", "k1"], "envelopes": [1]}
+    assert {name: sorted(row["id"] for row in shop.rows(f"bronze/{name}")) for name in kept} == kept
+    assert _words_in_raw(shop, words) == [SUBJECT]
+    counts = {name: shop.ledger(name)[-1]["rows_read"] for name in kept}
+    assert counts == {"events": 1, "history": 0, "envelopes": 0}
+    assert _unverified(shop) == []
+
+    # Until the key is accepted again: then its next event is that of a new key.
+    assert shop("forget", "events", SUBJECT, "--lift").document["note"] == "the next event of the key inserts it again"
+    shop.snapshot("20250104_000000", t=f"id,op,seq,a,b\n{SUBJECT},U,1,1,{THEIRS}\n{SUBJECT},U,40,4,{THEIRS}\n")
+    assert shop.run("events").code == 0
+    assert {row["id"]: row["a"] for row in shop.rows("bronze/events")} == {"k1": 2, "k2": 3, SUBJECT: 4}
+    assert shop.ledger("events")[-1]["inserted"] == 1
+
+
+def _deliver_again(shop: Project) -> None:
+    shop.snapshot("20250103_000000", t=f"id,op,seq,a,b\nk1,U,9,9,x\n{SUBJECT},U,30,1,{THEIRS}\n")
+    folder = shop.source / "20250103_000000"
+    (folder / "full.csv").write_text(f"id,seq,a,b\nk1,10,2,x\nk2,3,3,y\n{SUBJECT},5,5,{THEIRS}\n")
+    row = {"Cod. Cliente": SUBJECT, "day": date(2025, 1, 3), "n": 1, "b": THEIRS}
+    pl.DataFrame([row]).write_parquet(folder / "h.parquet")
+    (folder / "e.jsonl").write_text(_envelope("d", 9, {"id": THEIR_NUMBER, "note": THEIRS, "n": 1}, None))
+
+
+def _words_in_raw(shop: Project, words: list[str]) -> list[str]:
+    return [place.rpartition(": ")[2] for place in find_words(shop.lake / "raw" / "cdc", words)]
+
+
+def _unverified(shop: Project) -> list[str]:
+    checks = shop("verify").document["checks"]
+    return [f"{c['name']}: {c['what']}: {c['figures']}" for c in checks if c["result"] != "holds"]
+
+
+# --- a snapshot beside the feed ---------------------------------------------------------------------------------------
+
+CORRECTED = FEED | {"corrected_by": {"file": "full*.csv", "sequence": "MAX(seq)"}}
+
+
+def _with_full(shop: Project, stamp: str, full: str, events: str | None = None) -> None:
+    shop.snapshot(stamp, **({} if events is None else {"t": events}))
+    (shop.source / stamp / "full.csv").write_text(full, encoding="utf-8")
+
+
+def test_a_snapshot_beside_a_feed_corrects_it_and_the_drift_is_reported(shop: Project, tmp_path: Path) -> None:
+    drifted = shop.copy(tmp_path / "drifted")
+    drifted.configure(feed=CORRECTED, guard={"max_deleted": 0.4, "max_quarantined": 1})
+    drifted.snapshot("20250103_000000", t="id,op,seq,a,b\nk3,U,3,3,z\nk4,U,20,4,new\n")
+    assert drifted.run().code == 0
+    # k1 is wrong, k2 cannot be read, k3 is gone, k4 has a newer event, k9 is new: 1 of 4 keys is deleted.
+    _with_full(drifted, "20250104_000000", "id,seq,a,b\nk1,9,1,right\nk2,2,many,y\nk4,4,0,old\nk9,10,9,n\n")
+
+    (shown,) = drifted("diff").document["tables"]
+    result = drifted.run()
+
+    drift = (
+        "the feed was wrong in 3 keys by the snapshot beside it: 1 with other values (b 1), 1 that it did not have,"
+        " 1 that the snapshot does not have"
+    )
+    assert result.code == 0, result.document
+    assert (result.code, drift in result.outcome("ingest", "items")["note"], drift in shown["reason"]) == (
+        0,
+        True,
+        True,
+    )
+    assert shown["columns"] == {"b": 1}
+    rows = {row["id"]: (row["a"], row["b"], row["_feed_sequence"]) for row in drifted.rows("bronze/items")}
+    assert rows == {"k1": (1, "right", 10), "k2": (2, "y", 2), "k4": (4, "new", 20), "k9": (9, "n", 10)}
+    counts = drifted.ledger()[-1]
+    assert [counts[name] for name in ("rows_read", "inserted", "updated", "deleted", "quarantined", "corrected")] == [
+        *(1, 1, 1, 1, 1, 3)
+    ]
+    (state,) = drifted("status").document["tables"]
+    assert state["drift"] == {"snapshot_time": "2025-01-04T00:00:00Z", "keys": 3, "note": drift}
+    kept = {row["id"]: row["_feed_correction"] for row in drifted.change_set(counts)}
+    assert kept == {"k1": "C", "k3": "R", "k9": "C", None: "M"}
+    assert drifted("verify").code == 0
+    # An event up to the snapshot's sequence that comes after it changes nothing, and the same snapshot again neither.
+    late = "id,op,seq,a,b\nk1,U,8,8,late\nk2,U,3,8,late\nk3,U,9,8,late\nk5,U,7,8,late\n"
+    _with_full(drifted, "20250105_000000", "id,seq,a,b\nk1,9,1,right\nk2,2,2,y\nk4,4,0,old\nk9,10,9,n\n", late)
+    versions = drifted.versions()
+
+    assert drifted.run().code == 0
+    assert {row["id"]: (row["a"], row["b"], row["_feed_sequence"]) for row in drifted.rows("bronze/items")} == rows
+    assert drifted.ledger()[-1]["corrected"] == 0
+    assert {name: v for name, v in drifted.versions().items() if "bronze" in name} == {
+        name: v for name, v in versions.items() if "bronze" in name
+    }
+    # A file that has too few keys is held, and taken by `approve`. Bronze can be computed again from raw.
+    _with_full(drifted, "20250106_000000", "id,seq,a,b\nk1,9,1,right\nk4,30,4,new\n")
+    held = drifted.run()
+    assert (held.code, "2 of 4 rows deleted by the snapshot beside the feed" in drifted.ledger()[-1]["reason"]) == (
+        4,
+        True,
+    )
+    assert drifted("approve", "items", "20250106_000000").code == 0
+    shutil.rmtree(drifted.lake / "bronze" / "items")
+    assert drifted.run().code == 0
+    assert [row["id"] for row in drifted.rows("bronze/items")] == ["k1", "k4"]
+    assert drifted("verify").code == 0
+
+
+def test_a_snapshot_that_cannot_correct_a_feed_is_refused_and_taken_after_the_advice(
+    shop: Project, tmp_path: Path
+) -> None:
+    refused = shop.copy(tmp_path / "refused")
+    refused.configure(feed=CORRECTED | {"corrected_by": {"file": "full.csv", "sequence": "MAX(a) / 0"}})
+    _with_full(refused, "20250103_000000", "id,seq,a,b\nk1,9,1,x\nk1,9,2,x\nk2,2,2,y\n")
+    without_sequence = refused.run()
+    refused.configure(feed=CORRECTED)
+    twice = refused.run()
+    _with_full(refused, "20250103_000000", "id,seq,a,b\nk1,9,2,x\nk2,2,2,y\n")
+    assert refused("approve", "items", "20250103_000000").code == 0
+    assert refused.run().code == 0
+
+    notes = [each.outcome("ingest", "items")["note"] for each in (without_sequence, twice)]
+    assert (without_sequence.code, twice.code) == (5, 5)
+    assert "the sequence of the snapshot beside the feed" in notes[0]
+    assert "rows of one key with different content, such as in lines 2, 3" in notes[1]
+    assert [row["a"] for row in refused.rows("bronze/items")] == [2, 2]
+
+
+def test_a_batch_that_is_taken_again_replaces_its_events(shop: Project, tmp_path: Path) -> None:
+    again = shop.copy(tmp_path / "again")
+    again.snapshot("20250103_000000", t="id,op,seq,a,b\nk1,U,5,5,x\nk2,D,6,,\nk7,U,7,7,x\n")
+    again.snapshot("20250104_000000", t="id,op,seq,a,b\nk8,U,8,8,x\n")
+    assert again.run().code == 0
+    # k1 has another value at the same sequence, and neither the delete of k2 nor k7 had happened.
+    again.snapshot("20250103_000000", t="id,op,seq,a,b\nk1,U,5,50,x\n")
+
+    ignored = again.run()
+    approved = again("approve", "items", "20250103_000000")
+    done = again.run()
+
+    assert (ignored.code, approved.code, done.code) == (0, 0, 0)
+    assert "changed after it was landed" in ignored.outcome("extract", "items")["note"]
+    rows = [(row["id"], row["a"]) for row in again.rows("bronze/items")]
+    assert rows == [("k1", 50), ("k2", 2), ("k8", 8)]
+    last = again.ledger()[-1]
+    assert [last[name] for name in ("status", "sequence", "inserted", "updated", "deleted")] == ["accepted", 4, 1, 1, 1]
+    versions = again.versions()
+    assert (again.run().code, again.versions() == versions) == (0, True)
+    shutil.rmtree(again.lake / "bronze" / "items")
+    assert again.run().code == 0
+    assert [(row["id"], row["a"]) for row in again.rows("bronze/items")] == rows
+    verified = again("verify")
+    assert verified.code == 0, str([c for c in verified.document["checks"] if c["result"] == "failed"])

@@ -112,6 +112,8 @@ def test_no_file_of_the_lake_has_the_data_subject_after_forget_and_vacuum(shop: 
     bug = shop.lake / "_state/bugs/20250102T120000-abcdef.json"
     bug.parent.mkdir()
     bug.write_text(json.dumps({"trace": [f"ValueError: {NOTE}"]}))
+    (shop.lake / "_state/replay/items/bronze").mkdir(parents=True)  # of a command that was killed
+    (shop.lake / "_state/replay/items/bronze/part-0.csv").write_text(f"{KEY},1,{NOTE}")
     before_traces = traces(shop)
     assert len(before_traces) > 40
     words_found = {place.rpartition(": ")[2] for place in before_traces}

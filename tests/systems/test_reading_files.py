@@ -17,7 +17,6 @@ def test_what_is_around_the_records_is_left_out_by_spark_and_stays_when_records_
     project.run()
 
     check(project)
-    assert project("verify").code == 0
     for name, encoding, expected in (
         ("gz", "UTF-8", TITLED.replace("a,1\n", "")),
         ("wide", "UTF-16", TITLED.replace("a,1\n", "")),

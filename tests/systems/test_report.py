@@ -232,6 +232,12 @@ def test_personal_columns_and_rejected_rows_are_mentioned_but_not_shown(
     assert "Personal columns are not shown: mail." in page.text
     assert [list(row) for row in page.sheet("rows-1")] == [["day", "qty"]] * 2
     assert [row["people"] for row in page.sheet("rows-2")] == ["2"]
+    # Of a cube whose key is shown, each row opens to the rows that made it, without their personal columns.
+    explained = page.text.partition('<details class="explained">')[2].partition("</article>")[0]
+    assert (
+        "<b>bronze.items</b> <code>id=a</code> qty 1, day 2025-01-01" in explained and "items.csv, line 2" in explained
+    )
+    assert page.text.count('<details class="explained">') == 1
     # Rows with a hidden key are counted and summed; none is drawn as if it were the only one of its day.
     assert page.points("gold.by_mail") == [[{"t": "2025-01-01", "n": 2}], [{"t": "2025-01-01", "m0": 3}]]
     (result,) = page.sheet("quality-results")

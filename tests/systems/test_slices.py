@@ -16,7 +16,7 @@ from helpers import Project, Row, nonzero_counts
 from reference_model import Columns, Content, Key, Record, SnapshotResult, State, Timeline
 
 SEED = os.environ.get("LAKEHOUSE_SEED")  # set by make test-random; else always the same snapshots
-SNAPSHOTS = 24 if SEED else 10
+SNAPSHOTS = 24 if SEED else 7
 UFS = ("SP", "RJ", "MG")
 START = datetime(2025, 1, 1, tzinfo=timezone.utc)
 TABLE: dict[str, Any] = {

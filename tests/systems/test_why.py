@@ -340,6 +340,85 @@ def test_a_reader_who_types_the_guide_sees_what_it_shows(
     Transcript(tmp_path).follow(page.read_text(encoding="utf-8"))
 
 
+BETWEEN = ("--between", FIRST, SECOND)
+
+
+def effects(document: dict[str, Any]) -> list[tuple[str, Any, dict[str, Any]]]:
+    return [(c["table"], c["key"], c["share"]) for c in document["changes"]]
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "expected"),
+    [
+        ("gold.cities", 'city="a,b",gid=0', [("bronze.sales", {"id": 4}, {"amount": "36.00"})]),
+        (
+            "gold.cities",
+            "city=NULL,gid=1",
+            [
+                ("bronze.sales", {"id": 4}, {"amount": "36.00"}),
+                ("bronze.sales", {"id": 3}, {"sales": -1, "amount": "-3.00"}),
+                ("bronze.sales", {"id": 7}, {"sales": 1, "amount": "7.00"}),
+            ],
+        ),
+        (
+            "gold.days",
+            "2025-01-03",
+            [("bronze.sales", {"id": 4}, {"amount": "36.00"}), ("bronze.sales", {"id": 3}, {"amount": "-3.00"})],
+        ),
+        ("gold.days", "2025-01-06", [("bronze.sales", {"id": 7}, {"amount": "7.00"})]),
+        ("gold.steps", "shop=s1,id=4", [("bronze.sales", {"id": 4}, {"step": "36.00"})]),
+        ("gold.newest", "s2", [("bronze.sales", {"id": 7}, {"id": 7}), ("bronze.sales", {"id": 3}, {"id": -3})]),
+        ("gold.running", "shop=s1,id=4", [("bronze.sales", {"id": 4}, {"total": "36.00"})]),
+        ("silver.sales", "3", [("bronze.sales", {"id": 3}, {"amount": "-3.00"})]),
+        ("prices", "shop=s1,__START_AT=2025-01-01T00:00:00Z", [("bronze.prices", {"shop": "s1"}, {})]),
+        ("people", "", [("bronze.people", None, {"age": 1})]),
+    ],
+)
+def test_the_effects_of_source_changes_add_up_to_the_difference(
+    shop: Project, model: str, key: str, expected: list[Any]
+) -> None:
+    if not key:
+        key = next(row["mail"] for row in shop("show", "people").document["rows"] if row["age"] == 2)
+    document = why(shop, model, key, *BETWEEN)
+
+    assert (document["is_complete"], document["more"], "note" in document) == (True, 0, False), document
+    assert sorted(map(json.dumps, (c[0] for c in effects(document)))) == sorted(json.dumps(c[0]) for c in expected)
+    for change, (table, source_key, share) in zip(document["changes"], expected, strict=True):
+        assert (change["table"], change["share"]) == (table, share)
+        assert source_key is None or source_key.items() <= change["key"].items()
+        assert change["snapshot_time"] == "2025-01-02T00:00:00Z"
+        assert (change["line"] is None) == (change["kind"] == "deleted" or model == "prices")
+
+
+def test_what_is_not_explained_between_two_times_is_noted(shop: Project) -> None:
+    document = why(shop, "gold.both", "id=7,part=1", *BETWEEN)
+    assert (document["before"], document["after"], document["changes"]) == (None, {"id": 7, "part": 1}, [])
+    assert not document["is_complete"] and "a set operation at the top" in document["note"]
+
+    same = why(shop, "gold.newest", "s1", "id", *BETWEEN)
+    assert (same["before"], same["is_complete"], same["changes"]) == ({"shop": "s1", "id": 4}, True, [])
+
+    assert why(shop, "gold.cities", "city=NULL,gid=1", "--limit", "1", *BETWEEN)["more"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "found"),
+    [
+        (("silver.sales", "99", *BETWEEN), 5, f"no row of silver.sales has this key at {FIRST} or {SECOND}"),
+        (("silver.sales", "1", "--between", SECOND, FIRST), 2, "has the later time first"),
+        (("silver.sales", "1", "--between", "monday", FIRST), 2, "monday"),
+        (("silver.sales", "1", "amont", *BETWEEN), 2, 'did you mean "amount"'),
+        (("gold.cities", "city=a", *BETWEEN), 2, "no key of gold.cities"),
+        (("silver.sales", "x", *BETWEEN), 2, "no value of the key's type"),
+    ],
+)
+def test_a_difference_that_cannot_be_asked_for_is_refused(
+    shop: Project, arguments: tuple[str, ...], code: int, found: str
+) -> None:
+    done: Result = shop("why", *arguments)
+    assert (done.code, found in done.error["found"]) == (code, True), done.error
+
+
 def test_a_landed_file_that_is_gone_is_noted(shop: Project, tmp_path: Path) -> None:
     copy = shop.copy(tmp_path / "copy")
     for folder in (copy.lake / "landing/sales").iterdir():

@@ -169,14 +169,6 @@ CASES: dict[str, tuple[Change, str, str, Change]] = {  # what is wrong, the comm
         "remove one of these references",
         lambda s: s.model("b", "SELECT t.id AS id FROM bronze.items AS t"),
     ),
-    "a snapshot beside a feed": (
-        lambda s: s.document["tables"]["items"].update(
-            feed={"sequence_by": ["qty"], "corrected_by": {"file": "full.json", "sequence": "MAX(qty)"}}
-        ),
-        "run",
-        "see docs/decisions/0001-scope.md",
-        lambda s: s.document["tables"]["items"].pop("feed"),
-    ),
 }
 
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-import stamina
 from small_pipeline import write_pipeline
 
 from lakehouse import logs
 from lakehouse.cli import main
 from lakehouse.config import load
 from lakehouse.errors import DataRefused
+from lakehouse.retry import RetryPolicy, with_retries
 from lakehouse.text import MAX_CHARS, visible
 
 CANARY = "c4nary/pass+word"
@@ -311,10 +311,13 @@ def test_retries_are_logged_to_stderr_and_never_to_stdout(capsys: pytest.Capture
     stream = io.StringIO()
     logs.log_retries(logs.create_logger("json", stream=stream))
     logs.register_secrets(env={"KAGGLE_KEY": CANARY})
-    for attempt in stamina.retry_context(on=OSError, attempts=2, wait_initial=0, wait_jitter=0):
-        with attempt:
-            if attempt.num == 1:
-                raise OSError(f"reset {CANARY}")
+    errors = [OSError(f"reset {CANARY}")]
+
+    def work() -> None:
+        if errors:
+            raise errors.pop()
+
+    with_retries(work, OSError, RetryPolicy(attempts=2, wait_initial=0, wait_jitter=0))
 
     (logged,) = map(json.loads, stream.getvalue().splitlines())
     assert (logged["event"], logged["attempt"], logged["reason"]) == ("trying again", 1, "reset ***")

@@ -6,6 +6,7 @@ filter and no program that the repository's configuration names, and they fetch 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -26,6 +27,7 @@ MINIMUM_VERSION = (2, 25)
 _CHUNK = 1 << 20
 # In messages about an object of a partial clone that would have to be fetched, by several versions of git.
 _LAZY_FETCH = ("lazy fetching", "promisor", "' not allowed")
+_ID_HASHES = {40: "sha1", 64: "sha256"}  # by the length of ids
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 # The variables that stay: where git and the user's own configuration are. The others name another repository.
 _KEPT_VARIABLES = re.compile(r"GIT_(EXEC_PATH|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_\d+|VALUE_\d+))")
@@ -203,12 +205,12 @@ class Blobs:
             name: Its name and commit, for messages.
 
         Raises:
-            DataRefused: The content is kept outside the repository, by Git LFS.
+            DataRefused: The content is kept outside the repository, by Git LFS; or it is not what was committed.
             ConfigError: The clone is partial, and lacks the content.
             InfrastructureError: The repository cannot be read.
         """
         with self._lock, target.open("wb") as copy:
-            start = self._copy(self._request(entry.object_id), copy)
+            start = self._copy(entry.object_id, self._request(entry.object_id, name), copy, name)
         if start.startswith(_LFS_POINTER):
             raise DataRefused(
                 f"{visible(name)} is a pointer of Git LFS: its content is not in the repository",
@@ -217,8 +219,8 @@ class Blobs:
                 next_step="set source.since to a day after the last commit with such a pointer, or change `file`",
             )
 
-    def _request(self, object_id: str) -> int:
-        """Ask for an object and return its size; its content follows."""
+    def _request(self, object_id: str, name: str) -> int:
+        """Ask for the content of a file and return its size; the content follows."""
         try:
             self._requests.write(f"{object_id}\n".encode())
             self._requests.flush()
@@ -229,19 +231,36 @@ class Blobs:
             raise _partial_clone_error(self._repository.path)
         if len(header) != 3:
             raise _failure(self._repository.path, "cat-file", _content(self._errors))
+        if header[:2] != [object_id.encode(), b"blob"]:
+            found = f"{header[1].decode(errors='replace')} {header[0].decode(errors='replace')}"
+            raise self._foreign_content(name, object_id, visible(found))
         return int(header[2])
 
-    def _copy(self, size: int, copy: IO[bytes]) -> bytes:
-        """Copy the content that follows, and return its first bytes."""
-        start = b""
+    def _copy(self, object_id: str, size: int, copy: IO[bytes], name: str) -> bytes:
+        """Copy the content that follows, and return its first bytes.
+
+        Its id is a hash of it, which git itself does not compute again when it reads.
+        """
+        start, digest = b"", hashlib.new(_ID_HASHES[len(object_id)], b"blob %d\0" % size, usedforsecurity=False)
         while size:
             chunk = self._answers.read(min(size, _CHUNK))
             if not chunk:
                 raise _failure(self._repository.path, "cat-file", _content(self._errors))
             copy.write(chunk)
+            digest.update(chunk)
             start, size = start or chunk[: len(_LFS_POINTER)], size - len(chunk)
         self._answers.read(1)  # the line feed after the content
+        if digest.hexdigest() != object_id:
+            raise self._foreign_content(name, object_id, f"content whose id is {digest.hexdigest()}")
         return start
+
+    def _foreign_content(self, name: str, object_id: str, found: str) -> DataRefused:
+        return DataRefused(
+            f"{visible(name)}: the commit names the content {object_id}, and the repository has the {found} there",
+            expected="the content that was committed",
+            where=str(self._repository.path),
+            next_step=f"{git_command(self._repository.path)} fsck, or clone it again",
+        )
 
 
 def open_repository(path: Path, where: str) -> Repository:

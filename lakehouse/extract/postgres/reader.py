@@ -80,6 +80,21 @@ def read_tables(jdbc: Jdbc, address: str, tables: dict[str, Table], folder: Path
     return with_retries(attempt)
 
 
+def check_connection(jdbc: Jdbc, address: str) -> None:
+    """Connect to the database and disconnect, once.
+
+    Args:
+        jdbc: The source's configuration.
+        address: The database's URL for libpq.
+
+    Raises:
+        ConfigError: The database denies access.
+        InfrastructureError: It cannot be reached.
+    """
+    with _ReadAttempt(jdbc, address, Path())._connect():
+        pass
+
+
 @dataclass(frozen=True)
 class _Part:
     """A part of a table's rows: the file to write, the query to read them with, and their columns."""

@@ -65,6 +65,20 @@ def open_snapshots(pipeline: Pipeline, lake: Lake, tables: tuple[str, ...]) -> I
         yield (SourceSnapshot(None, fetch_files),)
 
 
+def check_connection(pipeline: Pipeline) -> None:
+    """Connect to the database and disconnect, without reading anything.
+
+    Args:
+        pipeline: A pipeline with a source of type `jdbc`.
+
+    Raises:
+        ConfigError: psycopg is not installed, the address has an unknown parameter, or the database denies access.
+        InfrastructureError: The database cannot be reached.
+    """
+    assert isinstance(pipeline.source, Jdbc)
+    _import_reader().check_connection(pipeline.source, to_libpq_url(pipeline.source.url))
+
+
 def _import_reader() -> ModuleType:
     """Import the reader, which needs the optional package psycopg."""
     try:

@@ -3,17 +3,16 @@
 rows    the rows of the snapshot: their number, the values that the lake stores, whether a value is missing its
         text (`bad`), and whether the key was read
 state   the current rows of the table
-keys    the keys that several rows have, or a row that is not accepted, with their outcome
+keys    the keys that several rows have, or a row that is not accepted, with their outcome; if there are any
 found   the keys that differ: the number of the row, the operation, and the values of the state
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,18 +24,32 @@ from pyspark.sql import types as T
 from lakehouse.bronze import scd2
 from lakehouse.bronze.read import STATE_FIELDS
 from lakehouse.config import Table
+from lakehouse.config.row_keys import ROW_COUNT, ROW_ID
 from lakehouse.ingest.diff import CONFLICT, DUPLICATE_KEY, Counts
-from lakehouse.ingest.local import csv_file, json_file, parquet_file
+from lakehouse.ingest.local import csv_file
+from lakehouse.ingest.local.chain import ChainedChanges, has_negative_zero
+from lakehouse.ingest.local.change_sql import changed_columns_sql, changed_value_sql, differs_sql, key_operation_sql
 from lakehouse.ingest.local.errors import NeedsSparkError
+from lakehouse.ingest.local.load import (
+    NULL,
+    READ,
+    UNREADABLE,
+    LoadedSnapshot,
+    PreloadedRows,
+    create_rows,
+    execute_over,
+    fault_sql,
+    load_file,
+    open_files,
+)
 from lakehouse.ingest.local.local_file import LocalFile
 from lakehouse.ingest.local.sql_casts import create_functions, sql_type
 from lakehouse.ingest.readers.parsed_file import ReadSettings
-from lakehouse.ingest.readers.snapshot_reader import NULL_KEY, NULL_SLICE
+from lakehouse.ingest.readers.snapshot_reader import NULL_SLICE
 from lakehouse.lake import change_sets, small_tables
 from lakehouse.lake.cdc import DELETE, GOES_MISSING, INSERT, IS_BACK, UPDATE
-from lakehouse.lake.duckdb_sql import WIDE, connect, enable_optimizer, literal, parquet, quote
+from lakehouse.lake.duckdb_sql import WIDE, any_sql, connect, enable_optimizer, literal, parquet, quote
 from lakehouse.lake.grace import (
-    FROM_STATE,
     PROTECTED,
     PROTECTED_BACK,
     STILL_MISSING,
@@ -47,6 +60,7 @@ from lakehouse.lake.grace import (
     outcome_sql,
     since_sql,
 )
+from lakehouse.lake.row_id import row_id_sql
 from lakehouse.lake.slice_columns import slice_text_sql
 from lakehouse.lake.slices import MAX_SLICES, Slices
 from lakehouse.lake.table_rows import TableRows
@@ -54,12 +68,11 @@ from lakehouse.schema.numbers import LEADING_ZERO, has_numbers
 from lakehouse.schema.table_schema import stored_schema
 from lakehouse.storage.landing import LandedSnapshot
 
-OPENERS = {"csv": csv_file.open_file, "json": json_file.open_file, "parquet": parquet_file.open_file}
 _BATCH_ROWS = 1 << 18
 _IS_LIVE = "_cdc_known AND NOT _cdc_marked"  # of a key in `found`, by the rules of `missing`
+_FEW_ROWS = 1_000  # of a change set: DuckDB returns these in less time as values of Python
 _KEPT = "kept"  # of a key with several equal rows: one of them is compared
 _MAX_FAULTY_ROWS = 200_000  # of a snapshot: more are left to Spark, which does not collect them
-_READ, _NULL, _UNREADABLE = 0, 1, 2  # the state of a row's key
 _NO_KEYS = (T.FloatType, T.DoubleType)  # zero has two forms
 
 
@@ -67,45 +80,72 @@ def compare_in_driver(
     settings: ReadSettings,
     snapshot: LandedSnapshot,
     state: TableRows | pa.Table,
-    folder: Path,
-    stack: ExitStack,
+    connection: duckdb.DuckDBPyConnection,
     grace: Grace | None = None,
+    preloaded: PreloadedRows | None = None,
+    time_before: datetime | None = None,
 ) -> LocalRows | None:
     """Read a snapshot and compare it with the rows before it; return None if only Spark can.
 
     Args:
-        settings: The settings of the readers.
+        settings: The settings of the readers, of a table that `can_compare` accepts.
         snapshot: The snapshot, with files that are prepared for reading.
         state: The current rows of the table; of a history, with the closed windows.
-        folder: A folder for data that does not fit in memory.
-        stack: Closes the resources that the result needs.
+        connection: A database of `open_database`. The result needs it until the next comparison in it.
         grace: The treatment of keys that the snapshot lacks; None: they are deleted.
+        preloaded: The rows of snapshots, perhaps of this one, that were read before.
+        time_before: The time of the last snapshot that was accepted in the same pass; None if the state is not its.
 
     Raises:
         DataRefused: A file cannot be read, or a declared column is missing or occurs twice.
     """
     table, schema = settings.table, stored_schema(settings.table)
     types = [sql_type(field.dataType) for field in schema]
-    if table.pii or None in types or any(isinstance(schema[key].dataType, _NO_KEYS) for key in table.keys):
-        return None
-    connection = connect(folder / "spilled", snapshot.size)
-    stack.callback(connection.close)
-    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET max_expression_depth TO 100000")
-    connection.execute("SET preserve_insertion_order = false")
     try:
-        create_functions(connection, settings.time_zone)
-        opener = OPENERS[table.format]
-        files = [opener(settings, f, path) for f, path in zip(snapshot.files, snapshot.paths, strict=True)]
+        loaded = preloaded.find(settings, snapshot) if preloaded else None
+        files = loaded.files if loaded else open_files(settings, snapshot)
         where = str(snapshot.folder)
         rows = LocalRows(connection, table, schema, files, [str(t) for t in types], where, grace)
-        rows.load()
-        rows.compare(state)
+        chained = preloaded.changes_since(loaded, time_before) if preloaded and loaded and time_before else None
+        is_same_state = isinstance(state, pa.Table) and not grace and not has_negative_zero(state)
+        if chained and loaded and preloaded and is_same_state:
+            rows.take_chained(loaded, chained, partial(preloaded.fill_tables, loaded, chained))
+        else:
+            rows.load(loaded)
+            rows.compare(state)
         if rows.counts.quarantined:  # computed now, since Spark may have to do it
             _ = rows.quarantine_rows
         return rows
     except (NeedsSparkError, duckdb.Error, pa.ArrowException):
-        connection.close()
         return None
+
+
+def can_compare(table: Table) -> bool:
+    """Return whether the driver knows the types of a table's columns, and none of them is personal.
+
+    Args:
+        table: The table's configuration.
+    """
+    schema = stored_schema(table)
+    has_types = all(sql_type(field.dataType) for field in schema)
+    if table.counts_rows and row_id_sql(schema, schema.names) is None:
+        return False
+    return not table.pii and has_types and not any(isinstance(schema[key].dataType, _NO_KEYS) for key in table.keys)
+
+
+def open_database(folder: Path, data_bytes: int, time_zone: str) -> duckdb.DuckDBPyConnection:
+    """Return a new database for comparisons, one after the other: each replaces the tables of the one before.
+
+    Args:
+        folder: A folder for data that does not fit in memory.
+        data_bytes: The size of the largest snapshot.
+        time_zone: The zone of times that name none.
+    """
+    connection = connect(folder / "spilled", data_bytes)
+    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET max_expression_depth TO 100000")
+    connection.execute("SET preserve_insertion_order = false")
+    create_functions(connection, time_zone)
+    return connection
 
 
 @dataclass
@@ -113,7 +153,7 @@ class LocalRows:
     """The rows of a snapshot, compared in the driver.
 
     Attributes:
-        connection: The database with the tables of this module.
+        database: The database with the tables of this module; `connection` fills them first.
         table: The table's configuration.
         schema: The columns that the lake stores.
         files: The files of the snapshot.
@@ -125,7 +165,7 @@ class LocalRows:
         state_count: The number of current rows of the table; set by `compare`.
     """
 
-    connection: duckdb.DuckDBPyConnection
+    database: duckdb.DuckDBPyConnection
     table: Table
     schema: T.StructType
     files: list[LocalFile]
@@ -137,56 +177,64 @@ class LocalRows:
     state_count: int = 0
     _starts: list[int] = field(default_factory=list)  # the number of the first row of each file
     _row_count: int = 0
+    _may_have_faults: bool = True
     _special_count: int = 0
+    _by_operation: Mapping[str, int] = field(default_factory=dict)
+    _has_special_keys: bool = False  # whether there is the table `keys`
+    _chained: ChainedChanges | None = None
+    _fill_tables: Callable[[], None] | None = None  # the tables of the database are not those of this snapshot yet
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The database with the tables of this module."""
+        if self._fill_tables:
+            self._fill_tables()
+            self._fill_tables = None
+        return self.database
 
     # --- read ---------------------------------------------------------------------------------------------------
 
-    def load(self) -> None:
-        """Read the files into the table `rows`."""
-        columns = ", ".join(f"v{n} {t}" for n, t in enumerate(self.types))
-        self.connection.execute(f"CREATE TABLE rows (n BIGINT, bad BOOLEAN, key_state TINYINT, {columns})")
+    def load(self, loaded: LoadedSnapshot | None) -> None:
+        """Read the files into the table `rows`, or copy the rows that were read already."""
+        if loaded:
+            loaded.copy_rows(self.connection)
+            self._starts, self._row_count, self._may_have_faults = loaded.starts, loaded.row_count, loaded.has_faults
+        else:
+            self._load_files()
+        if self.table.counts_rows:
+            self._count_equal_rows()
+
+    def take_chained(self, loaded: LoadedSnapshot, chained: ChainedChanges, fill_tables: Callable[[], None]) -> None:
+        """Have the changes that were found when several snapshots were compared, instead of `load` and `compare`.
+
+        Args:
+            loaded: The rows that were read already.
+            chained: The changes.
+            fill_tables: Fills the tables of the database, which few snapshots need.
+        """
+        self._starts, self._row_count, self._may_have_faults = loaded.starts, loaded.row_count, False
+        self._chained, self._fill_tables = chained, fill_tables
+        self._by_operation, self.state_count = chained.by_operation, chained.rows_before
+        self.counts = self._count()
+
+    def _load_files(self) -> None:
+        create_rows(self.connection, "rows", self.types)
         self._optimize(False)
         for file in self.files:
             self._starts.append(self._row_count)
-            self._row_count = self._load_file(file, self._row_count)
+            self._row_count = load_file(self.connection, self.table, file, self._row_count)
         self._optimize(True)
+
+    def _count_equal_rows(self) -> None:
+        """Set the count of equal rows of a table without a key."""
+        row, count = (f"v{self.schema.names.index(name)}" for name in (ROW_ID, ROW_COUNT))
+        counts = f"SELECT {row}, count(*) AS total FROM rows WHERE key_state = {READ} GROUP BY {row}"
+        self.connection.execute(f"UPDATE rows SET {count} = c.total FROM ({counts}) c WHERE rows.{row} = c.{row}")
 
     def _optimize(self, enabled: bool) -> None:
         """Turn DuckDB's optimizer on or off for a wide table."""
         if len(self.types) > WIDE:
             enable_optimizer(self.connection, enabled)
-
-    def _load_file(self, file: LocalFile, start: int) -> int:
-        position = start
-
-        def numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            nonlocal position
-            for batch in batches:
-                numbers = small_tables.int_array(range(position, position + batch.num_rows))
-                position += batch.num_rows
-                yield pa.RecordBatch.from_arrays([numbers, *batch.columns], names=["n", *batch.schema.names])
-
-        batches = numbered(file.read())
-        first = next(batches, None)
-        if first is not None:
-            names = list(first.schema.names)
-            insert = f"INSERT INTO rows {self._validated_sql(file, names)}"
-            self._execute_over("batches", first.schema, chain([first], batches), insert)
-        return position
-
-    def _validated_sql(self, file: LocalFile, names: list[str]) -> str:
-        """Return the SQL for the validated rows of the batches of a file."""
-        columns = list(file.columns.values())
-        values = ", ".join(f"{column.value} AS v{n}" for n, column in enumerate(columns))
-        keys = [n for n, name in enumerate(file.columns) if name in self.table.keys]
-        faults = {n: f"({self._fault_sql(file, n)}) IS NOT NULL" for n in range(len(columns))}
-        has_null_key = _any(f"({columns[n].text}) IS NULL" for n in keys)
-        has_wrong_key = _any(f"v{n} IS NULL OR {faults[n]}" for n in keys)
-        key_state = f"CASE WHEN {has_null_key} THEN {_NULL} WHEN {has_wrong_key} THEN {_UNREADABLE} ELSE {_READ} END"
-        is_bad = _any([*faults.values(), has_null_key, has_wrong_key])
-        stored = ", ".join(f"v{n}" for n in range(len(columns)))
-        casts = f"SELECT {', '.join(names)}, {values} FROM batches"
-        return f"SELECT n, {is_bad}, {key_state}, {stored} FROM ({casts})"
 
     # --- compare ------------------------------------------------------------------------------------------------
 
@@ -196,32 +244,32 @@ class LocalRows:
         Args:
             state: The current rows of the table; of a history, with the closed windows.
         """
-        (faulty,) = self._one("SELECT count(*) FILTER (bad) FROM rows")
-        if not faulty:
-            # Most snapshots have each key once. The comparison shows it, and is done again if it shows anything else.
-            keys = ", ".join(f"v{n} AS k{n}" for n in self._keys)
-            no_keys = f"SELECT {keys}, n AS total, '{_KEPT}' AS verdict, n FROM rows LIMIT 0"
-            self.connection.execute(f"CREATE TABLE keys AS {no_keys}")
-            if not self._has_repeated_keys(self._match(state)):
-                self._finish()
-                return
-            self.connection.execute("DROP TABLE keys; DROP TABLE found")
-        self._find_special_keys()
-        self._match(state)
+        # Most snapshots have each key once. The comparison shows it, and is done again if it shows anything else.
+        self._has_special_keys = self._has_faulty_rows() or self._has_repeated_keys(self._match(state))
+        if self._has_special_keys:
+            self._find_special_keys()
+            self._match(state)
         self._finish()
+
+    def _has_faulty_rows(self) -> bool:
+        """Return whether a row is bad, or a record could not be split; `keys` is needed then."""
+        if any(file.broken for file in self.files):
+            return True
+        return bool(self._one("SELECT bool_or(bad) FROM rows")[0]) if self._may_have_faults else False
 
     def _finish(self) -> None:
         """Keep in `found` only the keys of the change set, and set `counts`."""
         live_rows = None
-        has_row = f"EXISTS (SELECT 1 FROM keys k WHERE {' AND '.join(f'k.k{n} = found.b{n}' for n in self._keys)})"
-        if self.grace:
+        same_key = " AND ".join(f"k.k{n} = found.b{n}" for n in self._keys)
+        has_row = f"EXISTS (SELECT 1 FROM keys k WHERE {same_key})"
+        if self.grace and self._has_special_keys:
             self.connection.execute(f"UPDATE found SET _cdc_quarantined = true WHERE n IS NULL AND {has_row}")
         if self.table.slice_by:
             live_rows = self._leave_other_slices()
         if self.grace:  # what is known of absent keys is complete now
             self.connection.execute(f"UPDATE found SET op = {outcome_sql(self.grace.keeps_marked)} WHERE n IS NULL")
             self.connection.execute(f"DELETE FROM found WHERE op = '{PROTECTED}'")
-        else:  # keys that have a row in the snapshot are not deleted
+        elif self._has_special_keys:  # keys that have a row in the snapshot are not deleted
             self.connection.execute(f"DELETE FROM found WHERE op = '{DELETE}' AND {has_row}")
         self.counts = replace(self._count(), live_rows=live_rows)
         if self.grace:
@@ -246,10 +294,9 @@ class LocalRows:
             slice_by = self.table.slice_by or ()
             of_names = [", ".join(texts(file.columns[name].value for name in slice_by)) for file in self.files]
             selects.append(f"VALUES {', '.join(f'({of_name})' for of_name in dict.fromkeys(of_names))}")
-        self.connection.execute("DROP TABLE IF EXISTS slices")
         are_known = " AND ".join(f"s{i} IS NOT NULL" for i in range(len(columns)))
         union = f"SELECT * FROM ({' UNION '.join(selects)}) WHERE {are_known}"
-        self.connection.execute(f"CREATE TABLE slices AS {union}")
+        self.connection.execute(f"CREATE OR REPLACE TABLE slices AS {union}")
         found = self.connection.execute(f"SELECT * FROM slices LIMIT {MAX_SLICES + 1}").fetchall()
         self.slices = Slices.of(self.table.slice_by or (), found, self.where)
         of_state = texts(f"found.b{n}" for n in columns)
@@ -325,13 +372,13 @@ class LocalRows:
             f"FROM ({self._compared_rows_sql()}) r"
             f" FULL JOIN (SELECT {columns}, true AS known FROM ({' UNION ALL '.join(parts)})) b"
             f" ON {self._same_key('r', 'b')}"
-            f" WHERE r.n IS NULL OR b.known IS NULL OR {self._differs_sql(self._compared)}"
+            f" WHERE r.n IS NULL OR b.known IS NULL OR {differs_sql(self._compared)}"
         )
         if self.grace:
             found = self._outcomes_sql(joined, self.grace)
         else:
-            found = f"SELECT r.n, {self._operation_sql()} AS op, b.* EXCLUDE (known) {joined}"
-        self._execute_over("state", names, open_rows(), f"CREATE TABLE found AS {found}")
+            found = f"SELECT r.n, {key_operation_sql()} AS op, b.* EXCLUDE (known) {joined}"
+        execute_over(self.connection, "state", names, open_rows(), f"CREATE OR REPLACE TABLE found AS {found}")
         self.state_count = count
         return count
 
@@ -348,7 +395,7 @@ class LocalRows:
             "_cdc_accepted": "r.n IS NOT NULL",
             "_cdc_quarantined": "false",
             "_cdc_known": "b.known IS NOT NULL",
-            "_cdc_same": f"NOT {self._differs_sql(self._compared)}",
+            "_cdc_same": f"NOT {differs_sql(self._compared)}",
             "_cdc_since": since,
             "_cdc_marked": f"coalesce({since} IS NOT NULL AND {operation} = '{DELETE}', false)",
             "_cdc_contained": "true",
@@ -375,24 +422,34 @@ class LocalRows:
     def _has_repeated_keys(self, state_count: int) -> bool:
         """Return whether several rows have one key: more rows matched than keys, or two inserted rows have one."""
         is_new = "NOT f._cdc_known" if self.grace else f"f.op = '{INSERT}'"
-        counts = f"SELECT count(*) FILTER ({is_new}), count(*) FILTER (n IS NULL) FROM found f"
-        inserted, deleted = self._one(counts)
+        if self.grace:
+            inserted, deleted = self._one(
+                f"SELECT count(*) FILTER ({is_new}), count(*) FILTER (n IS NULL) FROM found f"
+            )
+        else:
+            self._by_operation = self._count_operations()
+            inserted, deleted = (self._by_operation.get(op, 0) for op in (INSERT, DELETE))
+        if self._row_count - inserted != state_count - deleted:
+            return True
+        if inserted < 2:
+            return False
         keys = ", ".join(f"r.v{n}" for n in self._keys)
         new_rows = f"SELECT DISTINCT {keys} FROM found f JOIN rows r USING (n) WHERE {is_new}"
         (new_keys,) = self._one(f"SELECT count(*) FROM ({new_rows})")
-        return bool(new_keys < inserted or self._row_count - inserted != state_count - deleted)
+        return bool(new_keys < inserted)
 
     def _find_special_keys(self) -> None:
         """Fill the table `keys`: those of bad rows, and those that several rows have."""
         keys = ", ".join(f"v{n} AS k{n}" for n in self._keys)
         names = ", ".join(f"k{n}" for n in self._keys)
         self.connection.execute(
-            f"CREATE TABLE special AS SELECT {names}, count(*) AS total, count(*) FILTER (bad) AS wrong"
-            f" FROM (SELECT {keys}, bad FROM rows WHERE key_state = {_READ}) GROUP BY {names}"
+            f"CREATE OR REPLACE TABLE special AS SELECT {names}, count(*) AS total, count(*) FILTER (bad) AS wrong"
+            f" FROM (SELECT {keys}, bad FROM rows WHERE key_state = {READ}) GROUP BY {names}"
             " HAVING count(*) > 1 OR count(*) FILTER (bad) > 0"
         )
         (self._special_count,) = self._one("SELECT count(*) FROM special")
-        content = ", ".join(self._normalized(n) for n in range(len(self.types)) if n not in self._keys)
+        is_content = not self.table.counts_rows
+        content = ", ".join(self._normalized(n) for n in range(len(self.types)) if is_content and n not in self._keys)
         content = f"row({content})" if content else "1"
         newest = "true"
         if self.table.duplicates == "latest":
@@ -400,18 +457,19 @@ class LocalRows:
             newest = f"r.{at} IS NOT DISTINCT FROM max(r.{at}) FILTER (NOT r.bad) OVER (PARTITION BY {names})"
         conflict = PROTECTED if self.table.duplicates == "quarantine" else CONFLICT
         self.connection.execute(
-            f"CREATE TABLE keys AS SELECT {names}, any_value(total) AS total, CASE WHEN any_value(wrong) > 0 THEN"
-            f" '{PROTECTED}' WHEN count(DISTINCT content) > 1 THEN '{conflict}' ELSE '{_KEPT}' END AS verdict,"
+            f"CREATE OR REPLACE TABLE keys AS SELECT {names}, any_value(total) AS total, CASE WHEN"
+            f" any_value(wrong) > 0 THEN '{PROTECTED}' WHEN count(DISTINCT content) > 1 THEN '{conflict}'"
+            f" ELSE '{_KEPT}' END AS verdict,"
             " min(n) FILTER (is_good) AS n"
             f" FROM (SELECT {names}, total, wrong, r.n, NOT r.bad AND {newest} AS is_good,"
             f" CASE WHEN NOT r.bad AND {newest} THEN {content} END AS content"
             f" FROM rows r JOIN special s ON {' AND '.join(f's.k{n} = r.v{n}' for n in self._keys)}"
-            f" WHERE r.key_state = {_READ}) GROUP BY {names}"
+            f" WHERE r.key_state = {READ}) GROUP BY {names}"
         )
 
     def _compared_rows_sql(self) -> str:
         """Return the SQL for the rows of the snapshot that are compared: one per key that is accepted."""
-        good = f"SELECT * FROM rows WHERE NOT bad AND key_state = {_READ}"
+        good = f"SELECT * FROM rows WHERE NOT bad AND key_state = {READ}"
         if not self._special_count:
             return good
         is_special = " AND ".join(f"k.k{n} = r.v{n}" for n in self._keys)
@@ -420,17 +478,17 @@ class LocalRows:
             f" WHERE k.total IS NULL OR (k.verdict = '{_KEPT}' AND k.n = r.n)"
         )
 
-    def _operation_sql(self) -> str:
-        return f"CASE WHEN r.n IS NULL THEN '{DELETE}' WHEN b.known IS NULL THEN '{INSERT}' ELSE '{UPDATE}' END"
-
     def _count(self) -> Counts:
-        by_operation = dict(self.connection.execute("SELECT op, count(*) FROM found GROUP BY op").fetchall())
-        verdicts = "SELECT verdict, count(*), sum(total) FROM keys GROUP BY verdict"
-        keys = {verdict: (count, int(total)) for verdict, count, total in self.connection.execute(verdicts).fetchall()}
+        is_counted = not (self.grace or self.table.slice_by or self._has_special_keys)
+        by_operation = self._by_operation if is_counted else self._count_operations()
+        keys, null_keys, unreadable = dict[str, tuple[int, int]](), 0, 0
+        if self._has_special_keys:
+            verdicts = self.connection.execute("SELECT verdict, count(*), sum(total) FROM keys GROUP BY verdict")
+            keys = {verdict: (count, int(total)) for verdict, count, total in verdicts.fetchall()}
+            null_keys, unreadable = self._one(
+                f"SELECT count(*) FILTER (key_state = {NULL}), count(*) FILTER (key_state = {UNREADABLE}) FROM rows"
+            )
         broken = sum(len(file.broken) for file in self.files)
-        null_keys, unreadable = self._one(
-            f"SELECT count(*) FILTER (key_state = {_NULL}), count(*) FILTER (key_state = {_UNREADABLE}) FROM rows"
-        )
         conflicts, conflicting_rows = keys.get(CONFLICT, (0, 0))
         kept, kept_rows = keys.get(_KEPT, (0, 0))
         quarantined = broken + null_keys + unreadable + keys.get(PROTECTED, (0, 0))[1]
@@ -447,8 +505,20 @@ class LocalRows:
             duplicates=duplicates,
             conflicts=conflicts,
             unreadable_keys=broken + unreadable,
+            fewer=self._count_fewer() if self.table.counts_rows else 0,
             **(self._count_missing(by_operation) if self.grace else {}),
         )
+
+    def _count_fewer(self) -> int:
+        """Return how many rows of a table without a key have a lower count than before."""
+        n = self.schema.names.index(ROW_COUNT)
+        query = f"SELECT count(*) FROM found b JOIN rows r ON r.n = b.n WHERE op = '{UPDATE}' AND r.v{n} < b.b{n}"
+        (fewer,) = self._one(query)
+        return int(fewer)
+
+    def _count_operations(self) -> dict[str, int]:
+        """Return the number of keys in `found` by their operation."""
+        return dict(self.connection.execute("SELECT op, count(*) FROM found GROUP BY op").fetchall())
 
     def _count_missing(self, by_operation: Mapping[str, int]) -> dict[str, int]:
         """Return the counts of keys by the rules of `missing`."""
@@ -493,7 +563,8 @@ class LocalRows:
             flags = ", ".join(
                 f"bool_or(regexp_matches(CAST({t} AS VARCHAR), {literal(LEADING_ZERO)}))" for t in texts.values()
             )
-            self._execute_over(
+            execute_over(
+                self.connection,
                 "batches",
                 first.schema,
                 chain([first], batches),
@@ -516,7 +587,7 @@ class LocalRows:
         few = f"SELECT * FROM keys WHERE verdict = '{CONFLICT}' LIMIT {limit}"
         same_key = " AND ".join(f"k.k{n} = r.v{n}" for n in self._keys)
         rows = self.connection.execute(
-            f"SELECT r.n FROM rows r JOIN ({few}) k ON {same_key} WHERE r.key_state = {_READ} AND NOT r.bad"
+            f"SELECT r.n FROM rows r JOIN ({few}) k ON {same_key} WHERE r.key_state = {READ} AND NOT r.bad"
         ).fetchall()
         if self.table.format == "parquet":  # it has no lines to look up by them
             return []
@@ -531,13 +602,12 @@ class LocalRows:
         """
         missing = [change_sets.MISSING_FIELD] if self.grace else []
         schema = small_tables.arrow_schema(T.StructType([*self.schema, *change_sets.FIELDS, *missing]))
-        is_of_state = f"op IN ({', '.join(map(literal, FROM_STATE))})"
-        values = [f"CASE WHEN {is_of_state} THEN b{n} ELSE v{n} END AS v{n}" for n in range(len(self.types))]
+        if self._chained:
+            return self._chained.change_set(sequence, time, schema).to_reader()
+        values = [f"{changed_value_sql(n)} AS v{n}" for n in range(len(self.types))]
         content = [n for n in range(len(self.types)) if n not in self._keys]
-        differing = ", ".join(
-            f"CASE WHEN {self._differs_sql([n])} THEN {literal(self.schema.names[n])} END" for n in content
-        )
-        changed = f"CASE WHEN op = '{UPDATE}' THEN list_filter([{differing}]::VARCHAR[], lambda x: x IS NOT NULL) END"
+        content = self._compared if self.table.counts_rows else content
+        changed = changed_columns_sql({n: self.schema.names[n] for n in content})
         stamp = _timestamp_sql(time)
         operation, since = "op", ""
         if self.grace:
@@ -547,6 +617,8 @@ class LocalRows:
             f" FROM found b LEFT JOIN rows r ON r.n = b.n"
         )
         self._optimize(False)
+        if self.counts.changes <= _FEW_ROWS:
+            return _from_rows(self.connection.execute(query).fetchall(), schema).to_reader()
         reader = self.connection.sql(query).to_arrow_reader(_BATCH_ROWS)
         return pa.RecordBatchReader.from_batches(schema, _cast(reader, schema))
 
@@ -564,7 +636,7 @@ class LocalRows:
             return known / max(min(counts.rows_read, self.state_count), 1)
         (values,) = self._one(f"SELECT count(v{n}) FROM rows WHERE NOT bad")
         differing = f"SELECT count(*) FROM found b JOIN rows r ON r.n = b.n WHERE op = '{UPDATE}' AND "
-        (changed,) = self._one(differing + self._differs_sql([n]))
+        (changed,) = self._one(differing + differs_sql([n]))
         return (known - changed) / known if known and values else 0.0
 
     def row_signatures(self, column_sets: list[list[str]], one_in: int) -> list[tuple[str, tuple[int | None, ...]]]:
@@ -578,7 +650,7 @@ class LocalRows:
         values = ", ".join(f"CASE WHEN op = '{DELETE}' THEN b{n} ELSE v{n} END AS c{n}" for n in sets[0])
         hashes = []
         for at, columns in enumerate(sets):
-            row, has_value = ", ".join(f"c{n}" for n in columns), _any(f"c{n} IS NOT NULL" for n in columns)
+            row, has_value = ", ".join(f"c{n}" for n in columns), any_sql(f"c{n} IS NOT NULL" for n in columns)
             hashes.append(f"CASE WHEN {has_value} THEN hash(row({row})) END AS h{at}")
         changed = f"SELECT op, {values} FROM found b LEFT JOIN rows r ON r.n = b.n WHERE op IN ('{INSERT}', '{DELETE}')"
         chosen = f" WHERE h0 % {one_in} = 0" if one_in > 1 else ""
@@ -607,12 +679,14 @@ class LocalRows:
         Raises:
             NeedsSparkError: They are too many, or the format's rows are written by Spark.
         """
+        if not self.counts.quarantined:
+            return []
         rejected: list[tuple[str | None, ...]] = [
             (row.received, None, row.raw, row.reason, "malformed") for f in self.files for row in f.broken
         ]
         is_protected = " AND ".join(f"k.k{n} = r.v{n}" for n in self._keys)
         numbers = self.connection.execute(
-            f"SELECT r.n, r.bad FROM rows r LEFT JOIN keys k ON {is_protected} AND r.key_state = {_READ}"
+            f"SELECT r.n, r.bad FROM rows r LEFT JOIN keys k ON {is_protected} AND r.key_state = {READ}"
             f" WHERE r.bad OR k.verdict = '{PROTECTED}' ORDER BY r.n LIMIT {_MAX_FAULTY_ROWS + 1}"
         ).fetchall()
         if len(numbers) > _MAX_FAULTY_ROWS:
@@ -638,10 +712,12 @@ class LocalRows:
         self.connection.register("picked", picked)
         columns = list(file.columns.values())
         casts = ", ".join(f"{column.value} AS v{n}" for n, column in enumerate(columns))
-        found = ", ".join(f"{column.text}, {self._fault_sql(file, n)}" for n, column in enumerate(columns))
-        keys = ", ".join(f"v{names.index(key)}" for key in self.table.keys)
+        found = ", ".join(f"{column.text}, {fault_sql(self.table, file, n)}" for n, column in enumerate(columns))
+        keys = [key for key in self.table.keys if key in names]
+        values_of_keys = [f"v{names.index(key)}" for key in keys]
+        selected = ", ".join([found, *values_of_keys])
         result = self.connection.execute(
-            f"SELECT {found}, {keys} FROM (SELECT *, {casts} FROM picked) ORDER BY n"
+            f"SELECT {selected} FROM (SELECT *, {casts} FROM picked) ORDER BY n"
         ).fetchall()
         self.connection.unregister("picked")
         rejected: list[tuple[str | None, ...]] = []
@@ -649,7 +725,7 @@ class LocalRows:
             texts = dict(zip(names, values[0 : 2 * len(names) : 2], strict=True))
             faults = dict(zip(names, values[1 : 2 * len(names) : 2], strict=True))
             if not rows[position]:  # a good row, whose key has others
-                row_key = dict(zip(self.table.keys, values[2 * len(names) :], strict=True))
+                row_key = dict(zip(keys, values[2 * len(names) :], strict=True))
                 value, column = csv_file.to_json({k: _json_key(v) for k, v in row_key.items()}), ", ".join(row_key)
                 reason, rule = DUPLICATE_KEY, "duplicate_key"
             else:
@@ -658,7 +734,7 @@ class LocalRows:
                 reason = "; ".join(f"{name}: {fault}" for name, fault in faults.items() if fault)
                 has_null_slice = any(faults[name] == NULL_SLICE for name in self.table.slice_by or ())
                 rule = "null_slice" if has_null_slice else "malformed"
-                rule = "null_key" if any(texts[key] is None for key in self.table.keys) else rule
+                rule = "null_key" if any(texts[key] is None for key in keys) else rule
             rejected.append((received[position], column, value, reason, rule))
         return rejected
 
@@ -671,43 +747,15 @@ class LocalRows:
     @property
     def _compared(self) -> list[int]:
         """The positions of the columns that make an update."""
-        return [n for n, name in enumerate(self.schema.names) if name not in {*self.table.keys, *self.table.ignore}]
-
-    def _fault_sql(self, file: LocalFile, n: int) -> str:
-        name, column = list(file.columns.items())[n]
-        if name not in {*self.table.keys, *(self.table.slice_by or ())}:
-            return column.fault
-        reason = NULL_KEY if name in self.table.keys else NULL_SLICE
-        return f"coalesce({column.fault}, CASE WHEN v{n} IS NULL THEN {literal(reason)} END)"
+        return [self.schema.names.index(name) for name in self.table.compared_columns]
 
     def _same_key(self, rows: str, state: str) -> str:
         return " AND ".join(f"{rows}.v{n} = {state}.b{n}" for n in self._keys)
-
-    def _differs_sql(self, columns: list[int]) -> str:
-        return _any(f"r.v{n} IS DISTINCT FROM b.b{n}" for n in columns)
 
     def _normalized(self, n: int) -> str:
         """Return the SQL for a value with one form of zero."""
         is_float = isinstance(self.schema[n].dataType, T.FloatType | T.DoubleType)
         return f"CASE WHEN r.v{n} = 0 THEN 0 ELSE r.v{n} END" if is_float else f"r.v{n}"
-
-    def _execute_over(self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], query: str) -> None:
-        """Execute a query that reads batches under a name, once; raise the errors of reading them."""
-        raised: list[Exception] = []
-
-        def watched() -> Iterator[pa.RecordBatch]:
-            try:
-                yield from batches
-            except Exception as error:
-                raised.append(error)
-                raise
-
-        self.connection.register(name, pa.RecordBatchReader.from_batches(schema, watched()))
-        try:
-            self.connection.execute(query)
-        except duckdb.Error as error:
-            raise (raised[0] if raised else error) from error
-        self.connection.unregister(name)
 
     def _one(self, query: str) -> tuple[Any, ...]:
         (row,) = self.connection.execute(query).fetchall()
@@ -718,12 +766,14 @@ def _timestamp_sql(time: datetime) -> str:
     return f"make_timestamp({epoch_micros(time)})"
 
 
-def _any(conditions: Iterable[str]) -> str:
-    """Return the SQL for "any of these is true", as a balanced tree: a chain of a thousand is too deep for DuckDB."""
-    parts = [f"({condition})" for condition in conditions] or ["false"]
-    while len(parts) > 1:
-        parts = [f"({' OR '.join(parts[i : i + 8])})" for i in range(0, len(parts), 8)]
-    return parts[0]
+def _from_rows(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    """Return rows of Python values, whose instants are in UTC without a zone, with the types of a schema."""
+    columns = zip(*rows, strict=True) if rows else ([] for _ in schema)
+    arrays = [
+        pa.array(values, _plain_type(field.type)).cast(field.type)
+        for values, field in zip(columns, schema, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _rows_at(batches: Iterable[pa.RecordBatch], positions: list[int]) -> pa.Table:
@@ -731,8 +781,8 @@ def _rows_at(batches: Iterable[pa.RecordBatch], positions: list[int]) -> pa.Tabl
     picked, start = [], 0
     for batch in batches:
         inside = [n - start for n in positions if start <= n < start + batch.num_rows]
-        part = batch.take(pa.array(inside, pa.int64()))
-        numbers = pa.array([start + n for n in inside], pa.int64())
+        part = batch.take(small_tables.int_array(inside))
+        numbers = small_tables.int_array(start + n for n in inside)
         picked.append(pa.RecordBatch.from_arrays([numbers, *part.columns], names=["n", *part.schema.names]))
         start += batch.num_rows
     return pa.Table.from_batches(picked)

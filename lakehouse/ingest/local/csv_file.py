@@ -18,6 +18,7 @@ from lakehouse.ingest.local.sql_casts import cast_sql, in_range_sql
 from lakehouse.ingest.readers import csv_reader
 from lakehouse.ingest.readers.parsed_file import ReadSettings
 from lakehouse.lake.duckdb_sql import literal
+from lakehouse.lake.small_tables import int_array
 from lakehouse.schema.cast import type_fault
 from lakehouse.storage.csv_dialect import Dialect
 from lakehouse.storage.file_io import StorePath
@@ -124,7 +125,7 @@ class _CsvReader:
         start, wanted = 0, sorted(rows)
         for batch in self._batches(self._names, []):
             inside = [n for n in wanted if start <= n < start + batch.num_rows]
-            texts = batch.take(pa.array([n - start for n in inside], pa.int64())).to_pylist()
+            texts = batch.take(int_array(n - start for n in inside)).to_pylist()
             found |= {
                 n: to_json(dict(zip(self._header, text.values(), strict=True)) | dict(self._in_name))
                 for n, text in zip(inside, texts, strict=True)

@@ -11,8 +11,9 @@ import pyarrow as pa
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
-from lakehouse.ingest.local.compare import OPENERS
+from lakehouse.config.row_keys import ROW_COUNT, ROW_ID
 from lakehouse.ingest.local.errors import NeedsSparkError
+from lakehouse.ingest.local.load import OPENERS
 from lakehouse.ingest.local.local_file import LocalFile
 from lakehouse.ingest.local.sql_casts import create_functions, sql_type
 from lakehouse.ingest.readers import csv_reader, json_reader
@@ -59,14 +60,15 @@ def locate_rows(
         DataRefused: A file cannot be read.
     """
     table = settings.table
-    fields = [f for f in stored_schema(table) if f.name not in table.pii and sql_type(f.dataType)]
-    if not set(table.keys) <= {f.name for f in fields}:
+    in_files = [f for f in stored_schema(table) if f.name not in (*table.pii, ROW_ID, ROW_COUNT)]
+    fields = [f for f in in_files if sql_type(f.dataType)]
+    if not set(table.identifying_columns) <= {f.name for f in fields}:
         return None
     with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": ""}) as connection:
         connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET max_expression_depth TO 100000")
         try:
             create_functions(connection, settings.time_zone)
-            connection.register("wanted", wanted_rows(rows, fields))
+            _insert_wanted_rows(connection, rows, fields)
             found: dict[int, Place] = {}
             for file, path in zip(snapshot.files, snapshot.paths, strict=True):
                 opened = OPENERS[table.format](settings, file, path)
@@ -81,6 +83,19 @@ def locate_rows(
             return None
 
 
+def _insert_wanted_rows(
+    connection: duckdb.DuckDBPyConnection, rows: Sequence[Mapping[str, Any]], fields: Sequence[T.StructField]
+) -> None:
+    """Make the table `wanted`: the numbers of the rows, and their values as `b0`, `b1` ...
+
+    Arrow could make it of the values, but `pa.array` imports pandas, which takes a quarter of a second.
+    """
+    columns = ", ".join(f"b{n} {sql_type(field.dataType)}" for n, field in enumerate(fields))
+    connection.execute(f"CREATE TEMP TABLE wanted (i BIGINT, {columns})")
+    values = [[number, *(row[field.name] for field in fields)] for number, row in enumerate(rows)]
+    connection.executemany(f"INSERT INTO wanted VALUES (?{', ?' * len(fields)})", values)
+
+
 def wanted_rows(rows: Sequence[Mapping[str, Any]], fields: Sequence[T.StructField]) -> pa.Table:
     """Return rows with their numbers, and their values as `b0`, `b1` ...; instants are in UTC without a zone.
 
@@ -89,7 +104,7 @@ def wanted_rows(rows: Sequence[Mapping[str, Any]], fields: Sequence[T.StructFiel
         fields: The columns.
     """
     schema = small_tables.arrow_schema(T.StructType(list(fields)))
-    columns = [pa.array([row[f.name] for row in rows], f.type) for f in schema]
+    columns = [pa.array([row[f.name] for row in rows], f.type) for f in schema]  # imports pandas; Spark does, too
     plain = [c.cast(pa.timestamp("us")) if pa.types.is_timestamp(c.type) else c for c in columns]
     return pa.table([small_tables.int_array(range(len(rows))), *plain], ["i", *(f"b{n}" for n in range(len(plain)))])
 
@@ -104,7 +119,9 @@ def _positions(
         return {}
     connection.register("batches", pa.RecordBatchReader.from_batches(first.schema, _chain(first, batches)))
     values = ", ".join(f"{file.columns[field.name].value} AS v{n}" for n, field in enumerate(fields))
-    keys = " AND ".join(f"r.v{n} = w.b{n}" for n, field in enumerate(fields) if field.name in table.keys)
+    is_same = "IS NOT DISTINCT FROM" if table.counts_rows else "="
+    identity = [n for n, field in enumerate(fields) if field.name in table.identifying_columns]
+    keys = " AND ".join(f"r.v{n} {is_same} w.b{n}" for n in identity)
     equal = " AND ".join(f"r.v{n} IS NOT DISTINCT FROM w.b{n}" for n in range(len(fields)))
     found = connection.execute(
         f"SELECT w.i, min(r.n) FILTER ({equal}) AS equal, min(r.n) AS at FROM (SELECT n, {values} FROM batches) r"

@@ -28,6 +28,7 @@ from lakehouse.storage.landing import LandedFile
 _JSON_SPACE = " \t\r\n"
 _TEXT, _MEMBERS = "_text", "_members"
 _MEMBERS_TYPE = T.MapType(T.StringType(), T.StringType())
+_TOMBSTONE = "null"
 NOT_AN_OBJECT = "not a JSON object, or one with a name twice"  # a row's fault
 
 _NESTED_TYPES = (T.ArrayType, T.StructType)
@@ -45,7 +46,8 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Par
         DataRefused: The file is not UTF-8, is cut short, or none of its objects has a required column.
     """
     require_utf8(file, path)
-    objects, record_count = _read_objects(settings.spark, path)
+    is_feed = settings.table.feed is not None
+    objects, record_count = _read_objects(settings.spark, path, is_feed)
     rows = objects.select(_TEXT, _udf(json_fields.members, _MEMBERS_TYPE)(_TEXT).alias(_MEMBERS))
     spellings: dict[str, set[str]] = {}  # the names of all members, by the name in lower case
     for row in rows.select(F.explode(F.map_keys(_MEMBERS)).alias("name")).distinct().collect():
@@ -193,19 +195,27 @@ def copy_without(path: Path, target: Path, excluded: set[str], names: tuple[str,
         out.writelines(line for line in file if line.removeprefix("\ufeff").rstrip("\r\n") not in excluded)
 
 
-def _read_objects(spark: SparkSession, path: StorePath) -> tuple[DataFrame, int | None]:
-    """Read the text of each object; if they are not one a line, also return how many Python's parser finds."""
-    objects = split_objects(path)
+def _read_objects(spark: SparkSession, path: StorePath, is_feed: bool) -> tuple[DataFrame, int | None]:
+    """Read the text of each object; if they are not one a line, also return how many Python's parser finds.
+
+    In a feed, a null is no event: Kafka writes one behind a delete, for the sake of compaction.
+    """
+    objects, skipped = split_objects(path, is_feed), ["", *([_TOMBSTONE] if is_feed else [])]
     if objects is None:
-        lines = spark.read.text(escape_glob(path)).where(F.trim("value") != "")
+        lines = spark.read.text(escape_glob(path)).where(~F.trim("value").isin(skipped))
         return lines.select(F.col("value").alias(_TEXT)), None
     split = _udf(json_fields.elements, T.ArrayType(T.StringType()))
     whole_file = spark.read.text(escape_glob(path), wholetext=True)
-    return whole_file.select(F.explode(split("value")).alias(_TEXT)), len(objects)
+    found = whole_file.select(F.explode(split("value")).alias(_TEXT))
+    return found.where(~F.col(_TEXT).isin(skipped)), sum(each not in skipped for each in objects)
 
 
-def split_objects(path: StorePath) -> list[str] | None:
+def split_objects(path: StorePath, is_feed: bool = False) -> list[str] | None:
     """Return the text of each object of a file; None if each line is one.
+
+    Args:
+        path: The file.
+        is_feed: Whether a line may be null.
 
     Raises:
         DataRefused: The file is neither, or an object is too large.
@@ -226,7 +236,7 @@ def split_objects(path: StorePath) -> list[str] | None:
             where=str(path),
             next_step="the file may be cut short",
         )
-    if is_line_by_line and not _looks_like_json(path):
+    if is_line_by_line and not _looks_like_json(path, is_feed):
         raise DataRefused(
             f"{path.name} is no JSON: none of its lines begins an object or a list",
             expected="objects between [ and ], one object a line, or objects that span lines",
@@ -236,10 +246,11 @@ def split_objects(path: StorePath) -> list[str] | None:
     return None if is_line_by_line else objects
 
 
-def _looks_like_json(path: StorePath) -> bool:
+def _looks_like_json(path: StorePath, is_feed: bool) -> bool:
     """Return whether a file is empty, or begins as no page of markup does and has a line that begins like JSON."""
     with path.open(encoding="utf-8-sig") as file:
-        begins = (text[0] for line in file if (text := line.strip()))
+        texts = (text for line in file if (text := line.strip()) and not (is_feed and text == _TOMBSTONE))
+        begins = (text[0] for text in texts)
         first = next(begins, None)
         return first is None or (first != "<" and (first in "{[" or any(each in "{[" for each in begins)))
 

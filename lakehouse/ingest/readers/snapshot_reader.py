@@ -14,11 +14,14 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.config import Table
+from lakehouse.config.row_keys import ROW_ID
 from lakehouse.error_mapping import first_line, is_transient
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import csv_reader, json_reader, parquet_reader
 from lakehouse.ingest.readers.parsed_file import ParsedField, ParsedFile, ParsedSnapshot, ReadSettings
+from lakehouse.lake.row_id import row_id
 from lakehouse.schema import pii
+from lakehouse.schema.table_schema import stored_schema
 from lakehouse.spark.session import SPARK_ERRORS, local_frame
 from lakehouse.storage.landing import LandedSnapshot
 
@@ -42,6 +45,7 @@ _UNREADABLE_FILE_ERRORS = (
 )
 _ONE_PARTITION_BYTES = 4 << 20  # Spark reads a file of this size in one task; one partition then needs no shuffle
 _MAX_LINE_LOOKUPS = 10_000
+_MAX_EXAMPLES = 3
 
 
 def require_readable_names(settings: ReadSettings, snapshot: LandedSnapshot) -> None:
@@ -145,6 +149,21 @@ def add_line_numbers(
     return rejected_rows.join(lines, on=by, how="left").drop(UNMASKED)
 
 
+def example_lines(spark: SparkSession, rows: DataFrame, table: Table, snapshot: LandedSnapshot) -> str:
+    """Return `, such as in lines 3, 4` for rows of a snapshot; nothing if its format has no lines.
+
+    Args:
+        spark: The session to work in.
+        rows: The rows, as `add_line_numbers` takes them.
+        table: The table's configuration.
+        snapshot: The snapshot, with files that can be read.
+    """
+    numbered = add_line_numbers(spark, rows, table, snapshot).select("line").distinct().collect()
+    lines = sorted(row["line"] for row in numbered if row["line"] is not None)
+    few = ", ".join(str(line) for line in lines[:_MAX_EXAMPLES])
+    return f", such as in line{'s' if len(lines) > 1 else ''} {few}" if lines else ""
+
+
 def _validate_rows(file: ParsedFile, table: Table) -> DataFrame:
     """Return the declared columns, with the problems of each row, the row as received and the state of its key."""
     file = _alias_columns(file)
@@ -162,18 +181,24 @@ def _validate_rows(file: ParsedFile, table: Table) -> DataFrame:
     raw_record = F.lit(pii.MASK) if table.pii else file.raw_record
     row_problem = F.when(row_error.isNotNull(), F.array(_problem(None, raw_record, row_error)))
     all_problems = F.coalesce(row_problem, F.array_compact(F.array(*problems.values())))
-    has_null_key = reduce(Column.__or__, [file.columns[k].text.isNull() for k in table.keys])
-    has_wrong_key = reduce(Column.__or__, [problems[k].isNotNull() for k in table.keys])
+    # Without a key, a row is told apart by all of its values; none of them has to be there. A key inside a column is
+    # looked at by feed.py.
+    keys = list(file.columns) if table.counts_rows else [key for key in table.keys if key in file.columns]
+    has_wrong_key = reduce(Column.__or__, [problems[k].isNotNull() for k in keys], F.lit(False))
+    has_null_key = F.lit(False)
+    if not table.counts_rows:
+        has_null_key = reduce(Column.__or__, [file.columns[k].text.isNull() for k in keys], F.lit(False))
     key_state = F.when(row_error.isNotNull(), "unreadable").when(has_null_key, "null").when(has_wrong_key, "unreadable")
     values = {name: pii.protected_value(name, field.value, table) for name, field in file.columns.items()}
     received = _masked_row(file.columns, row_error, table) if table.pii else file.received_json
-    return file.rows.select(
+    rows = file.rows.select(
         *[value.alias(name) for name, value in values.items() if value is not None],
         all_problems.alias(PROBLEMS),
         received.alias(RECEIVED),
         F.coalesce(key_state, F.lit("read")).alias(KEY_STATE),
         *([file.received_json.alias(UNMASKED)] if table.pii else []),
     )
+    return rows.withColumn(ROW_ID, row_id(stored_schema(table))) if table.counts_rows else rows
 
 
 def _alias_columns(file: ParsedFile) -> ParsedFile:

@@ -5,10 +5,12 @@
    in the driver if DuckDB gives the same result, else with Spark                spark_blocks.py
 3. of rows of bronze: the snapshot, its changes, the landed file and line        landed.py
 
-`bearing.py` limits all this to what one column is computed from.
+`bearing.py` limits all this to what one column is computed from. With `--between`, the entry point is
+`why_between`, whose steps are in `between.py`.
 """
 
 from lakehouse.inspect.why.bearing import bearing_columns
-from lakehouse.inspect.why.explanation import why
+from lakehouse.inspect.why.between import why_between
+from lakehouse.inspect.why.explanation import why, why_rows
 
-__all__ = ["bearing_columns", "why"]
+__all__ = ["bearing_columns", "why", "why_between", "why_rows"]

@@ -14,9 +14,9 @@ from sqlglot.errors import SqlglotError
 from lakehouse.inspect import query
 from lakehouse.inspect.plain_value import plain_value
 from lakehouse.inspect.why.bearing import Columns
-from lakehouse.inspect.why.find_row import find_row
+from lakehouse.inspect.why.find_row import find_row, find_rows
 from lakehouse.inspect.why.landed import find_standing
-from lakehouse.inspect.why.spark_blocks import SparkBlocks
+from lakehouse.inspect.why.spark_blocks import trace_with_spark, wanted_columns
 from lakehouse.lake import delta, ledger, small_tables
 from lakehouse.lake.duckdb_sql import quote, view_name
 from lakehouse.lake.duckdb_views import Database, open_database
@@ -59,6 +59,26 @@ def why(run: Run, relation: str, key: Sequence[str], columns: Columns | None, li
     return document | ({"note": "\n".join(explanation.notes)} if explanation.notes else {})
 
 
+def why_rows(run: Run, relation: str, keys: Sequence[Row], limit: int) -> list[Document]:
+    """Return rows of a table or model with the rows that made them, for those of some keys that are there.
+
+    Args:
+        run: The command.
+        relation: The table or model, with its layer.
+        keys: The values of the key columns, as documents of `--json` have them.
+        limit: The most rows to show of each input for each row.
+
+    Returns:
+        For each row the document of an input in that of `lakehouse why --json`.
+
+    Raises:
+        ConfigError: The table is not there yet.
+    """
+    with open_database() as database:
+        explanation = _Explanation(run, database, None, limit)
+        return explanation.nodes(relation, explanation.find_all(relation, keys))
+
+
 class _Explanation:
     """Explains rows of relations, whose rows are views of one database."""
 
@@ -73,6 +93,14 @@ class _Explanation:
         """Return a relation of the database with the row of a key, as number 0."""
         self._view(relation)
         return self._add(find_row(self._run, self._database, relation, self._keys[relation], key))
+
+    def find_all(self, relation: str, keys: Sequence[Row]) -> str:
+        """Return a relation of the database with the rows of those of some keys that are there, numbered from 0."""
+        self._view(relation)
+        found = find_rows(self._database, relation, self._keys[relation], keys)
+        return self._create(
+            f"SELECT row_number() OVER (ORDER BY {NUMBER}) - 1 AS {NUMBER}, * EXCLUDE {NUMBER} FROM {found}"
+        )
 
     # --- rows that made it --------------------------------------------------------------------------------------------
 
@@ -155,9 +183,7 @@ class _Explanation:
 
     def _trace(self, plan: Plan, rows: str) -> dict[str, pa.Table]:
         """Return the keys of the rows of each input, as `Tracer.trace` does: by DuckDB, or else by Spark."""
-        parts = plan.blocks[-1].refresh_key
-        columns = [f"{quote(part.output)} AS _why_k{at}" for at, part in enumerate(parts)]
-        columns += [f"{quote(key)} AS _why_m{at}" for at, key in enumerate(plan.keys)]
+        columns = [f"{quote(column)} AS {name}" for name, column in wanted_columns(plan).items()]
         wanted = self._create(f"SELECT {NUMBER}, {', '.join(columns)} FROM {rows}")
         for relation in plan.inputs:
             self._view(relation)
@@ -165,43 +191,18 @@ class _Explanation:
         arguments = self._arguments(plan)
         values = [
             [row["v"] for row in self._database.fetch(f"SELECT DISTINCT _why_k{at} AS v FROM {wanted}")]
-            for at in range(len(parts))
+            for at in range(len(plan.blocks[-1].refresh_key))
         ]
         try:
             sql = DuckdbBlocks(self._database.connection, plan, keys, arguments)
             found = Tracer(plan, sql, keys).trace(wanted, values, self._limit)
             return {relation: sql.fetch(text) for relation, text in found.items()}
         except (NotInDuckdbError, SqlglotError, duckdb.Error):
-            return self._trace_with_spark(plan, wanted, values, keys, arguments)
-
-    def _trace_with_spark(
-        self,
-        plan: Plan,
-        wanted: str,
-        values: Sequence[Sequence[Any]],
-        keys: Mapping[str, tuple[str, ...]],
-        arguments: Mapping[str, Any],
-    ) -> dict[str, pa.Table]:
-        run, types = self._run, {field.name.lower(): field.dataType for field in self._schemas[plan.model]}
-        spark = isolated_session(run.spark)
-        columns = {f"_why_k{at}": part.output for at, part in enumerate(plan.blocks[-1].refresh_key)}
-        columns |= {f"_why_m{at}": key for at, key in enumerate(plan.keys)}
-        fields = T.StructType(
-            [
-                T.StructField(NUMBER, T.LongType()),
-                *(T.StructField(name, types[column.lower()]) for name, column in columns.items()),
-            ]
-        )
-        small = run.pipeline.tuning.small_table_bytes
-        inputs = {name: small_tables.read(spark, run.lake.table(name), small) for name in plan.inputs}
-        sql = SparkBlocks(spark, inputs, keys, arguments)
-        try:
-            rows = self._database.connection.sql(f"SELECT * FROM {wanted}").to_arrow_table()
-            relation = sql.wanted(rows.cast(small_tables.arrow_schema(fields)), fields)
-            found = Tracer(plan, sql, keys).trace(relation, values, self._limit)
-            return {name: sql.fetch(text) for name, text in found.items()}
-        finally:
-            sql.release()
+            spark, small = isolated_session(self._run.spark), self._run.pipeline.tuning.small_table_bytes
+            inputs = {name: small_tables.read(spark, self._run.lake.table(name), small) for name in plan.inputs}
+            of_model = self._database.connection.sql(f"SELECT * FROM {wanted}").to_arrow_table()
+            fields = self._schemas[plan.model]
+            return trace_with_spark(spark, plan, inputs, keys, arguments, of_model, fields, self._limit)
 
     def _arguments(self, plan: Plan) -> dict[str, Any]:
         """Return the parameters that a model uses, with their present values."""

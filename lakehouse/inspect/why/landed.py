@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config.ddl import quote_identifier
+from lakehouse.config.row_keys import ROW_COUNT
 from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.ingest.local.locate import Place, line_numbers, locate_rows, wanted_rows
 from lakehouse.ingest.readers import snapshot_reader
@@ -32,6 +33,7 @@ from lakehouse.runner.context import Run
 from lakehouse.schema.table_schema import stored_schema
 from lakehouse.spark.session import SPARK_ERRORS, isolated_session
 from lakehouse.storage import landing
+from lakehouse.storage.archives import text_bytes
 from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import snapshot_name
 from lakehouse.storage.prepare_files import readable_snapshot
@@ -85,7 +87,7 @@ def find_standing(
             changes.setdefault(change[NUMBER], []).append(change)
     found = [_standing(row, changes.get(number, [])) for number, row in enumerate(rows)]
     for time in sorted({each.time for each in found}):
-        _locate(run, table, time, [each for each in found if each.time == time], on_note)
+        locate(run, table, time, [each for each in found if each.time == time], on_note)
     return found
 
 
@@ -149,10 +151,18 @@ def _read_changes(
 # --- landed files -----------------------------------------------------------------------------------------------------
 
 
-def _locate(
+def locate(
     run: Run, table: TableRef, time: datetime, standing: Sequence[Standing], on_note: Callable[[str], None]
 ) -> None:
-    """Set the file and line of rows that stand since one snapshot."""
+    """Set the file and line of rows that stand since one snapshot.
+
+    Args:
+        run: The command.
+        table: The table, with the session to use if the driver cannot read something.
+        time: The snapshot's time.
+        standing: The rows.
+        on_note: Receives each reason why something is not known.
+    """
     snapshot, name = landing.find_snapshot(run.lake, table.name, time), f"{table.name} of {snapshot_name(time)}"
     if snapshot is None or snapshot.expired:
         on_note(f"the landed files of {name} {'have expired' if snapshot else 'are not there'}")
@@ -175,14 +185,15 @@ def _places(run: Run, table: TableRef, snapshot: LandedSnapshot, rows: Sequence[
     found = locate_rows(settings, snapshot, rows)
     if found is not None:
         return found
-    with_spark = replace(settings, spark=isolated_session(run.spark, snapshot.size))
+    with_spark = replace(settings, spark=isolated_session(run.spark, text_bytes(snapshot.files)))
     return _locate_with_spark(with_spark, snapshot, rows)
 
 
 def _locate_with_spark(settings: ReadSettings, snapshot: LandedSnapshot, rows: Sequence[Row]) -> dict[int, Place]:
     """Return where each row is, as `locate_rows` does, with the readers of Spark, which protect personal columns."""
     table = settings.table
-    fields = [field for field in stored_schema(table) if isinstance(field.dataType, T.AtomicType)]
+    atomic = [field for field in stored_schema(table) if isinstance(field.dataType, T.AtomicType)]
+    fields = [field for field in atomic if field.name != ROW_COUNT]  # a row of a file has no count
     schema = T.StructType([T.StructField("i", T.LongType()), *fields])
     values = wanted_rows(rows, fields).rename_columns(schema.names).cast(small_tables.arrow_schema(schema))
     wanted = F.broadcast(small_tables.to_frame(settings.spark, values, schema).alias("w"))

@@ -14,6 +14,49 @@ from lakehouse.config.ddl import quote_identifier
 from lakehouse.lake import small_tables
 from lakehouse.models.block_reader import JOIN_KEYWORDS
 from lakehouse.models.sql.blocks import Block, KeyPart, Source
+from lakehouse.models.sql.plan import Plan
+from lakehouse.models.sql.trace import NUMBER, Tracer
+
+
+def wanted_columns(plan: Plan) -> dict[str, str]:
+    """Return the columns of the wanted rows of a model, as `Tracer.trace` names them, with the model's own names."""
+    parts = {f"_why_k{at}": part.output for at, part in enumerate(plan.blocks[-1].refresh_key)}
+    return parts | {f"_why_m{at}": key for at, key in enumerate(plan.keys)}
+
+
+def trace_with_spark(
+    spark: SparkSession,
+    plan: Plan,
+    inputs: Mapping[str, DataFrame],
+    keys: Mapping[str, tuple[str, ...]],
+    arguments: Mapping[str, Any],
+    wanted: pa.Table,
+    fields: T.StructType,
+    limit: int,
+) -> dict[str, pa.Table]:
+    """Return the keys of the rows of each input that made rows of a model, as `Tracer.trace` names them.
+
+    Args:
+        spark: The caller's own session.
+        plan: The model's plan, with blocks.
+        inputs: The rows of each input.
+        keys: The columns that identify a row of each input.
+        arguments: The parameters that the model uses.
+        wanted: The rows of the model: NUMBER, and the columns of `wanted_columns`.
+        fields: The columns of the model, with their types.
+        limit: The most rows of each input for each number.
+    """
+    columns, types = wanted_columns(plan), {field.name.lower(): field.dataType for field in fields}
+    typed = [T.StructField(name, types[column.lower()]) for name, column in columns.items()]
+    schema = T.StructType([T.StructField(NUMBER, T.LongType()), *typed])
+    values = [wanted.column(name).to_pylist() for name in columns if name.startswith("_why_k")]
+    sql = SparkBlocks(spark, inputs, keys, arguments)
+    try:
+        relation = sql.wanted(wanted.cast(small_tables.arrow_schema(schema)), schema)
+        found = Tracer(plan, sql, keys).trace(relation, values, limit)
+        return {name: sql.fetch(text) for name, text in found.items()}
+    finally:
+        sql.release()
 
 
 class SparkBlocks:

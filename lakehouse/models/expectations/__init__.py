@@ -19,9 +19,11 @@ from lakehouse.models.expectations.results import (
     FAILED,
     ExpectationsNotMet,
     RuleResult,
+    from_state,
     latest_results,
     read_latest_results,
     record_results,
+    without_recorded,
 )
 from lakehouse.models.expectations.row_rules import RowRuleEvaluator
 
@@ -32,9 +34,11 @@ __all__ = [
     "RuleResult",
     "evaluate",
     "evaluate_unchanged",
+    "from_state",
     "is_evaluation_needed",
     "is_freshness_due",
     "latest_results",
     "read_latest_results",
     "record_results",
+    "without_recorded",
 ]

@@ -15,10 +15,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.config.ddl import quote_identifier
+from lakehouse.failpoints import failpoint
 from lakehouse.lake import quarantine
 from lakehouse.lake.cached_rows import CachedRows
 from lakehouse.models.expectations.freshness import as_of_state
-from lakehouse.models.expectations.results import RuleResult, not_met_error
+from lakehouse.models.expectations.results import RESULTS_KEY, RuleResult, not_met_error, to_state
 from lakehouse.models.expectations.row_rules import (
     UNMET_RULES,
     RowRuleEvaluator,
@@ -158,9 +159,11 @@ class Evaluation:
             failures = [self._describe_failure(result) for result in broken]
             raise not_met_error(self._context, results, failures, [self._examples(result) for result in broken])
         quarantined = self._write_quarantine()
+        failpoint("after_model_quarantine", self._context.model.name)
         results = [_after_quarantine(result, quarantined) for result in results]
         failing = {result.rule: result.rows_failing for result in results if result.rows_failing}
         state: dict[str, Any] = {"quarantined": True} if any(quarantined.values()) else {}
+        state |= {RESULTS_KEY: to_state(results)} if results else {}
         return state | ({"failing": failing} if failing else {}) | as_of_state(self._context), results
 
     def compute(self) -> None:

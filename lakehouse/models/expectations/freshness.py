@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lakehouse.models.expectations.results import RuleResult, not_met_error
+from lakehouse.models.expectations.results import RESULTS_KEY, RuleResult, not_met_error, to_state
 from lakehouse.models.expectations.table_rules import ResultingTable
 from lakehouse.models.model import RefreshContext
 
@@ -46,4 +46,6 @@ def evaluate_unchanged(context: RefreshContext) -> tuple[dict[str, Any], list[Ru
     if broken := [result for result in results if result.fails_refresh]:
         failures = [f"{result.model} does not meet {result.rule}: {result.observed}" for result in broken]
         raise not_met_error(context, results, failures)
+    if kept := recorded.get(RESULTS_KEY, {}) | to_state(results):
+        carried_state[RESULTS_KEY] = kept
     return carried_state | as_of_state(context), results

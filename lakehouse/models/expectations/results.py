@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from operator import itemgetter
@@ -12,12 +12,15 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from lakehouse.errors import DataRefused
+from lakehouse.failpoints import failpoint
 from lakehouse.lake import delta, local_writer, small_tables
 from lakehouse.models.model import RefreshContext
 from lakehouse.spark.session import local_rows
 from lakehouse.storage.paths import Lake
 
 OK, FAILED = "ok", "failed"
+RESULTS_KEY = "results"  # in the state that a model's commit records
+_IN_STATE = ("on_fail", "rows_checked", "rows_failed", "rows_failing", "is_met", "observed")
 _MAX_BYTES = 32 << 20  # up to this size the driver reads the results
 _RULE, _ORDER = ("model", "rule"), ("recorded_at", "run_id")  # the greatest of the second is the latest of the first
 SCHEMA = """
@@ -52,9 +55,33 @@ class RuleResult:
     observed: str
 
     @property
+    def status(self) -> str:
+        """Whether the rule is met, as the results table has it."""
+        return OK if self.is_met else FAILED
+
+    @property
     def fails_refresh(self) -> bool:
         """Whether the rule stops the refresh: it is not met, and its policy is `fail`."""
         return not self.is_met and self.on_fail == "fail"
+
+
+def to_state(results: Iterable[RuleResult]) -> dict[str, Any]:
+    """Return results as the state that a model's commit records: a killed run may not have appended them.
+
+    Args:
+        results: The results of one model.
+    """
+    return {r.rule: {name: getattr(r, name) for name in _IN_STATE} for r in results}
+
+
+def from_state(model: str, state: Mapping[str, Any]) -> list[RuleResult]:
+    """Return the results that a model's last commit recorded; none if an earlier version of this package made it.
+
+    Args:
+        model: The model's name.
+        state: The state that the commit recorded.
+    """
+    return [RuleResult(model, rule, **values) for rule, values in state.get(RESULTS_KEY, {}).items()]
 
 
 class ExpectationsNotMet(DataRefused):
@@ -102,18 +129,33 @@ def record_results(
     now = datetime.now(timezone.utc)
     rows = [
         (
-            *(run_id, r.model, r.rule, r.on_fail, OK if r.is_met else FAILED),
+            *(run_id, r.model, r.rule, r.on_fail, r.status),
             *(r.rows_checked, r.rows_failed, r.rows_failing, r.observed, as_of, now),
         )
         for r in results
     ]
     if not rows:
         return
+    failpoint("before_rule_results")
     (fields, table), address = local_rows(SCHEMA, rows), lake.expectation_results_table
     exists = delta.exists(spark, address)
     is_written = local_writer.append(address, table) if exists else local_writer.create(address, table, fields, {})
     if not is_written:
         delta.create_or_append(spark, address, small_tables.to_frame(spark, table, fields))
+
+
+def without_recorded(spark: SparkSession, lake: Lake, results: Iterable[RuleResult]) -> list[RuleResult]:
+    """Return the results that differ from the latest ones of their rules in what holds now.
+
+    Args:
+        spark: The session for tables that the driver cannot read.
+        lake: The lake's paths.
+        results: The results that models' last commits recorded.
+    """
+    found = list(results)
+    rows = read_latest_results(spark, lake) if found else []
+    latest = {(row["model"], row["rule"]): (row["on_fail"], row["status"], row["rows_failing"]) for row in rows}
+    return [r for r in found if latest.get((r.model, r.rule)) != (r.on_fail, r.status, r.rows_failing)]
 
 
 def read_latest_results(spark: SparkSession, lake: Lake) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from lakehouse.errors import ConfigError
 from lakehouse.models.sql.faults import text_position
 from lakehouse.models.sql.feed_conditions import require_feed_conditions
 from lakehouse.models.sql.float_sums import find_float_sums, inexact_sums_error
-from lakehouse.models.sql.plan import Plan, dependency_levels, plan_model
+from lakehouse.models.sql.plan import ParsedModel, Plan, dependency_levels, parse_model, plan_parsed
 from lakehouse.models.sql.published_tables import require_publishable
 from lakehouse.models.sql.resolve import Origin, bronze_relation, lineage, resolve_pipeline
 from lakehouse.models.sql.rules import parse_rules
@@ -70,15 +70,15 @@ def _plan_pipeline(pipeline: Pipeline) -> dict[str, Plan]:
         f"bronze.{name}": (*table.keys, *(("__START_AT",) if table.scd == 2 else ()))
         for name, table in pipeline.tables.items()
     }
-    plans = _plan_with_keys(pipeline, keys)
-    # Plan again with the models' own keys: they decide whether the order of a window is unique.
-    plans = _plan_with_keys(pipeline, keys | {model: plan.keys for model, plan in plans.items()})
+    parsed = _parse_models(pipeline)
+    keys |= {name: model.keys for name, model in parsed.items()}  # they decide whether a window's order is unique
+    plans = {name: _with_rules(pipeline, plan_parsed(model, keys)) for name, model in parsed.items()}
     _require_known_relations(pipeline, plans)
     dependency_levels(plans)
     resolved = resolve_pipeline(pipeline, plans)
     relations = {f"bronze.{name}": bronze_relation(f"bronze.{name}", table) for name, table in pipeline.tables.items()}
     relations |= {model: one.result for model, one in resolved.items()}
-    require_publishable(pipeline, relations, keys | {model: plan.keys for model, plan in plans.items()})
+    require_publishable(pipeline, relations, keys)
     float_columns = {
         (f"bronze.{name.lower()}", column.name.lower())
         for name, table in pipeline.tables.items()
@@ -91,20 +91,27 @@ def _plan_pipeline(pipeline: Pipeline) -> dict[str, Plan]:
     return {model: replace(plan, warnings=resolved[model].warnings) for model, plan in plans.items()}
 
 
-def _plan_with_keys(pipeline: Pipeline, keys: dict[str, tuple[str, ...]]) -> dict[str, Plan]:
-    plans: dict[str, Plan] = {}
-    for layer, models in {"silver": pipeline.silver, "gold": pipeline.gold}.items():
-        for short, model in models.items():
-            sql, name = pipeline.read_sql(layer, short), f"{layer}.{short}"
-            plan = plan_model(name, sql, tuple(model.keys), pipeline.sql_path(name), keys)
-            rules = tuple(
-                parsed
-                for rule, spec in model.expect.items()
-                for parsed in parse_rules(name, {rule: spec}, pipeline.location(layer, short, "expect", rule))
-            )
-            parameters = plan.parameters.union(*(rule.parameters for rule in rules))
-            plans[name] = replace(plan, rules=rules, parameters=parameters)
-    return plans
+def _parse_models(pipeline: Pipeline) -> dict[str, ParsedModel]:
+    layers = {"silver": pipeline.silver, "gold": pipeline.gold}
+    return {
+        (name := f"{layer}.{short}"): parse_model(
+            name, pipeline.read_sql(layer, short), tuple(model.keys), pipeline.sql_path(name)
+        )
+        for layer, models in layers.items()
+        for short, model in models.items()
+    }
+
+
+def _with_rules(pipeline: Pipeline, plan: Plan) -> Plan:
+    """Return a plan with the model's expectations, and the parameters that these use."""
+    layer, _, short = plan.model.partition(".")
+    model = (pipeline.silver if layer == "silver" else pipeline.gold)[short]
+    rules = tuple(
+        parsed
+        for rule, spec in model.expect.items()
+        for parsed in parse_rules(plan.model, {rule: spec}, pipeline.location(layer, short, "expect", rule))
+    )
+    return replace(plan, rules=rules, parameters=plan.parameters.union(*(rule.parameters for rule in rules)))
 
 
 def _require_known_relations(pipeline: Pipeline, plans: dict[str, Plan]) -> None:

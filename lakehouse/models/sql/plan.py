@@ -9,8 +9,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import sqlglot
 from sqlglot import exp
+from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import SqlglotError
 from sqlglot.tokens import Token
 
@@ -120,28 +120,47 @@ class Plan:
         return text
 
 
-def plan_model(
-    model: str, sql: str, keys: tuple[str, ...], where: str, input_keys: Mapping[str, tuple[str, ...]] | None = None
-) -> Plan:
-    """Parse a model's SQL and plan its refresh.
+@dataclass(frozen=True)
+class ParsedModel:
+    """A model's SQL, parsed, with its keys.
+
+    Attributes:
+        name: The name, such as `silver.customers`.
+        sql: The author's text.
+        where: The file, for messages.
+        query: The syntax tree.
+        tokens: The tokens of the text.
+        group_keys: The columns that the GROUP BY makes unique.
+        keys: The configured keys, or the columns of the GROUP BY.
+    """
+
+    name: str
+    sql: str
+    where: str
+    query: exp.Query
+    tokens: list[Token]
+    group_keys: tuple[str, ...]
+    keys: tuple[str, ...]
+
+
+def parse_model(model: str, sql: str, keys: tuple[str, ...], where: str) -> ParsedModel:
+    """Parse a model's SQL.
 
     Args:
         model: The name, such as `silver.customers`.
         sql: The author's text.
         keys: The configured keys; if empty, the columns of the GROUP BY.
         where: The file, for messages.
-        input_keys: The columns that identify a row of each relation, if known.
 
     Raises:
-        ConfigError: The SQL cannot be parsed, is not one SELECT, may give other rows for the same inputs, or has no
-            keys.
+        ConfigError: The SQL cannot be parsed, is not one SELECT, may give other rows for the same inputs, reads
+            something else than relations of the lake, or has no keys.
     """
     query, tokens = _parse(model, sql, where)
     require_deterministic(model, query, tokens, where)
-    table_names = _find_table_names(model, query, where)
+    _find_table_names(model, query, where)
     group_keys = _group_keys(query)
-    keys = tuple(keys or group_keys)
-    if not keys:
+    if not keys and not group_keys:
         group = query.args.get("group")
         raise ConfigError(
             f"{model} has no keys{': GROUP BY ALL does not name them' if group and group.args.get('all') else ''}",
@@ -149,21 +168,47 @@ def plan_model(
             where=where,
         )
     _require_grouping_id(model, query, where)
+    return ParsedModel(model, sql, where, query, tokens, group_keys, tuple(keys or group_keys))
+
+
+def plan_model(
+    model: str, sql: str, keys: tuple[str, ...], where: str, input_keys: Mapping[str, tuple[str, ...]] | None = None
+) -> Plan:
+    """Parse a model's SQL and plan its refresh, as `parse_model` and `plan_parsed` do.
+
+    Args:
+        model: The name, such as `silver.customers`.
+        sql: The author's text.
+        keys: The configured keys; if empty, the columns of the GROUP BY.
+        where: The file, for messages.
+        input_keys: The columns that identify a row of each relation, if known.
+    """
+    return plan_parsed(parse_model(model, sql, keys, where), input_keys or {})
+
+
+def plan_parsed(parsed: ParsedModel, input_keys: Mapping[str, tuple[str, ...]]) -> Plan:
+    """Plan the refresh of a model.
+
+    Args:
+        parsed: The model.
+        input_keys: The columns that identify a row of each relation, if known.
+    """
+    query, tokens = parsed.query, parsed.tokens
     try:
-        blocks, unsupported = parse_blocks(query, sql, tokens, keys, input_keys or {}), ""
+        blocks, unsupported = parse_blocks(query, parsed.sql, tokens, parsed.keys, input_keys), ""
     except NotIncremental as error:
         blocks, unsupported = (), str(error)
     except SqlglotError:  # a part that is no expression by itself
         blocks, unsupported = (), "SQL that cannot be split into columns"
-    parameters = used_parameters(model, query, where)
+    parameters = used_parameters(parsed.name, query, parsed.where)
     strategy = _choose_strategy(blocks)
     return Plan(
-        model=model,
-        sql=sql,
-        table_names=table_names,
-        keys=keys,
+        model=parsed.name,
+        sql=parsed.sql,
+        table_names=_find_table_names(parsed.name, query, parsed.where),
+        keys=parsed.keys,
         has_unique_keys=_has_unique_groups(query, tokens)
-        and {k.lower() for k in group_keys} <= {k.lower() for k in keys},
+        and {k.lower() for k in parsed.group_keys} <= {k.lower() for k in parsed.keys},
         blocks=blocks,
         strategy=strategy,
         reason=unsupported or _describe_strategy(strategy, blocks, [*filter(parameters.__contains__, NEWEST_SNAPSHOT)]),
@@ -199,8 +244,9 @@ def dependency_levels(plans: Mapping[str, Plan]) -> list[list[str]]:
 def _parse(model: str, sql: str, where: str) -> tuple[exp.Query, list[Token]]:
     tokens: list[Token] = []
     try:
-        tokens = sqlglot.tokenize(sql, read="spark")
-        statements = [statement for statement in sqlglot.parse(sql, read="spark") if statement is not None]
+        dialect = Dialect.get_or_raise("spark")
+        tokens = dialect.tokenize(sql)
+        statements = [statement for statement in dialect.parser().parse(tokens, sql) if statement is not None]
     except Exception as error:  # sqlglot's own, and others of its functions on text that is no SQL: MAP('a')
         if faults := list(wrong_argument_counts(model, tokens)):  # sqlglot refuses them as well, without the name
             raise to_error(place(fault, sql, where) for fault in faults) from error

@@ -1,10 +1,11 @@
 """Registers the pipeline's connectors with Kafka Connect and reports their states.
 
     apply     validate each file of `connect.connectors`, register those that differ, and wait until all run
-    status    report the state of each connector
+    status    report the state of each connector, and what its user lacks in PostgreSQL (`database_rights.py`)
 
-Nothing is registered until Connect has validated all files. The files contain no secrets: they name where the worker
-finds them (`${env:CDC_PASSWORD}`), and a file with a secret is rejected.
+Nothing is registered until Connect has validated all files, and the users of source connectors have their rights.
+The files contain no secrets: they name where the worker finds them (`${env:CDC_PASSWORD}`), and a file with a secret is
+rejected.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from urllib.parse import quote
 from lakehouse import logs
 from lakehouse.config import Pipeline
 from lakehouse.errors import ConfigError, DataRefused, ExitCode, InfrastructureError
+from lakehouse.publish.kafka_connect.database_rights import RightsCheck, check_rights
 from lakehouse.publish.kafka_connect.rest import RestClient
 
 START_TIMEOUT = 90.0  # seconds for all connectors to run; the cluster notices a dead worker after about ten
@@ -53,16 +55,18 @@ def apply(pipeline: Pipeline, timeout: float = START_TIMEOUT) -> dict[str, Any]:
         The document of `status`; each connector also has `change`: created, updated, restarted or unchanged.
 
     Raises:
-        ConfigError: A file is wrong, or Connect rejects it.
+        ConfigError: A file is wrong, or Connect rejects it; or the user of a connector lacks a right in PostgreSQL.
         InfrastructureError: Connect cannot be reached, or a connector did not run in time.
         DataRefused: A connector or a task failed.
     """
     client, connectors = _read_connectors(pipeline)
     _validate(client, connectors)
+    checks = {connector.name: check_rights(pipeline, connector.config) for connector in connectors}
+    _require_rights(checks)
     changes = {connector.name: _apply_connector(client, connector) for connector in connectors}
     settle_seconds = 0.0 if set(changes.values()) == {"unchanged"} else _SETTLE_SECONDS
     states = _wait_until_settled(client, connectors, timeout, settle_seconds)
-    states = [state | {"change": changes[state["name"]]} for state in states]
+    states = [state | {"change": changes[state["name"]], "rights": checks[state["name"]].text} for state in states]
     if failed := [state for state in states if _has_failed(state)]:
         raise DataRefused(
             "\n".join(f"{state['name']} failed: {state['error']}" for state in failed),
@@ -87,16 +91,18 @@ def status(pipeline: Pipeline) -> dict[str, Any]:
         pipeline: The pipeline; `connect` names the worker and the files.
 
     Returns:
-        {"connect", "connectors": [{"name", "state", "tasks", "error"}], "exit_code"}: the code is 5 if a connector or
-        a task has failed, or a connector is not registered.
+        {"connect", "connectors": [{"name", "state", "tasks", "error", "rights"}], "exit_code"}: the code is 5 if a
+        connector or a task has failed, a connector is not registered, or its user lacks a right in PostgreSQL.
 
     Raises:
         ConfigError: A file is wrong.
         InfrastructureError: Connect cannot be reached.
     """
     client, connectors = _read_connectors(pipeline)
-    states = _read_states(client, connectors)
+    checks = {connector.name: check_rights(pipeline, connector.config) for connector in connectors}
+    states = [state | {"rights": checks[state["name"]].text} for state in _read_states(client, connectors)]
     is_bad = any(_has_failed(state) or state["state"] == "not registered" for state in states)
+    is_bad = is_bad or any(check.missing for check in checks.values())
     exit_code = ExitCode.REFUSED if is_bad else ExitCode.OK
     return {"connect": client.base_url, "connectors": states, "exit_code": int(exit_code)}
 
@@ -173,6 +179,19 @@ def _validate(client: RestClient, connectors: Iterable[Connector]) -> None:
             expected="files that Connect accepts; ${env:...} is the worker's environment",
             where=client.base_url,
             next_step="correct the files, or what they name; nothing was changed",
+        )
+
+
+def _require_rights(checks: Mapping[str, RightsCheck]) -> None:
+    """Raise a ConfigError with everything that the users of connectors lack."""
+    found = [f"{name}: {right.found}" for name, check in checks.items() for right in check.missing]
+    if found:
+        statements = dict.fromkeys(f"{right.statement};" for check in checks.values() for right in check.missing)
+        raise ConfigError(
+            "\n".join(found),
+            expected="what Debezium needs of PostgreSQL: with less it may retry without an end; nothing was changed",
+            where="publish.postgres",
+            next_step=f"in psql, as the owner of the tables: {' '.join(statements)} then lakehouse connect apply again",
         )
 
 

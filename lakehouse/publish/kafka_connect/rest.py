@@ -20,6 +20,7 @@ from lakehouse.text import visible
 
 _RETRIES = RetryPolicy(attempts=6, wait_initial=0.1, wait_max=5.0, timeout=60.0)
 _ATTEMPT_SECONDS = 20.0  # a validation connects to the database
+_ONCE, _ONCE_SECONDS = RetryPolicy(attempts=1, wait_initial=0.1, wait_max=0.1, timeout=5.0), 5.0
 _MAX_MESSAGE_CHARS, _MAX_ANSWER_BYTES, _MAX_DOCUMENT_BYTES = 500, 1 << 20, 16 << 20
 _RAISE = object()
 
@@ -31,9 +32,11 @@ class RestClient:
 
     Args:
         connect: The address, with a login if Connect needs one.
+        is_patient: Whether to wait for a worker that starts or is busy.
     """
 
-    def __init__(self, connect: Connect) -> None:
+    def __init__(self, connect: Connect, is_patient: bool = True) -> None:
+        self._retries, self._seconds = (_RETRIES, _ATTEMPT_SECONDS) if is_patient else (_ONCE, _ONCE_SECONDS)
         parts = urlsplit(connect.url)
         host = parts.netloc.rpartition("@")[2]
         self.base_url = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
@@ -59,14 +62,14 @@ class RestClient:
         request = urllib.request.Request(url, sent, self._headers, method=method)  # noqa: S310 - open_url checks it
 
         def send() -> Any:
-            with open_url(request, _ATTEMPT_SECONDS) as response:
+            with open_url(request, self._seconds) as response:
                 content = response.read(_MAX_DOCUMENT_BYTES + 1)
                 if len(content) > _MAX_DOCUMENT_BYTES:
                     raise ValueError(f"an answer of more than {_MAX_DOCUMENT_BYTES >> 20} MiB")
                 return json.loads(content or b"null")
 
         try:
-            return with_retries(send, _is_transient, _RETRIES)
+            return with_retries(send, _is_transient, self._retries)
         except HTTPError as error:
             if error.code == 404 and not_found is not _RAISE:
                 error.close()

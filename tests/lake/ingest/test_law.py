@@ -10,7 +10,7 @@ from law import assert_law
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
-from lakehouse.ingest.hashes import hash_columns
+from lakehouse.lake.hashes import hash_columns
 
 pytestmark = pytest.mark.usefixtures("spark")
 

@@ -98,6 +98,24 @@ def test_approving_a_held_snapshot_whose_folder_was_mended_takes_the_mended_byte
     assert len(shop.rows("bronze/items")) == 10
 
 
+def test_a_folder_that_changed_before_a_decision_is_taken_again_and_decided_about_in_order(tmp_path: Path) -> None:
+    shop = Project(tmp_path)
+    shop.snapshot(FIRST, items="\n".join(LINES))
+    shop.snapshot(SECOND, items="\n".join(LINES[:2]) + "\n")  # truncated
+    assert shop("extract").code == 0
+    shop.snapshot(SECOND, items="\n".join(LINES).replace("9,9,x", "9,10,x"))
+    (changed,) = shop("status").document["tables"][0]["changed_in_source"]
+    command = f"lakehouse approve {shop.pipeline} items {SECOND}"
+    assert changed["next_step"].startswith(command)
+
+    assert main(command.split()[1:]) == 0
+    assert [(e["sequence"], e["status"], e["updated"]) for e in shop.ledger()] == [
+        (1, "accepted", 0),
+        (2, "accepted", 1),
+    ]
+    assert shop("status").document["tables"][0]["changed_in_source"] == []
+
+
 def test_what_is_no_snapshot_is_reported_by_each_run_and_diff(tmp_path: Path) -> None:
     shop = Project(tmp_path)
     shop.snapshot("novembro", items="id,qty,note\n1,1,x\n")

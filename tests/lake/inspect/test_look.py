@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +187,44 @@ def test_what_the_driver_cannot_read_spark_reads(shop: Project, monkeypatch: pyt
     monkeypatch.setattr(duckdb_views, "rows_of", lambda *_: None)
 
     assert (shop("show", "items").document, shop("quarantine", "items").document) == wanted
+
+
+LOOKS = [["status"], ["history", "items"], ["quarantine", "items"], ["show", "items"], ["sql", "FROM bronze.items"]]
+LOOKS += [["diff"], ["why", "silver.items", "a"]]
+SLOW = {"pandas", "polars", "asyncio", "tenacity", "stamina", "pygments", "jinja2", "altair", "boto3", "psycopg"}
+
+
+def test_looking_imports_nothing_that_takes_long_and_is_not_needed(shop: Project) -> None:
+    """Pandas alone takes a quarter of a second: pyarrow imports it for some conversions."""
+    calls = [[verb, str(shop.pipeline), *names] for verb, *names in LOOKS]
+    code = f"""
+import sys
+from lakehouse.cli.app import main
+for arguments in {calls!r}:
+    before = set(sys.modules)
+    assert main(arguments) == 0, arguments
+    print(arguments[0], sorted({SLOW!r} & set(sys.modules) - before), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.splitlines() if line.endswith("]")] == [f"{verb} []" for verb, *_ in LOOKS]
+
+
+@pytest.mark.parametrize("words", [["status"], ["sql", "FROM bronze.items"]], ids=lambda words: words[0])
+def test_a_process_that_looks_prints_nothing_but_its_result(shop: Project, words: list[str]) -> None:
+    """DuckDB reports what is left of it when the process ends, such as objects that garbage collection leaves out."""
+    command = ["-c", "from lakehouse.cli import main; main()", words[0], str(shop.pipeline), *words[1:]]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+
+    assert (done.stderr, bool(done.stdout)) == ("", True)
+
+
+def test_a_model_with_a_fault_does_not_keep_anybody_from_looking(shop: Project) -> None:
+    (shop.pipeline / "silver/items.sql").write_text("SELECT idd FROM bronze.items")
+
+    codes = {verb: shop(verb, *names).code for verb, *names in [*LOOKS, ["validate"], ["show", "silver.items"]]}
+
+    needs_plans = {"validate": 2, "status": 2, "why": 2, "show": 2}
+    assert codes == {verb: 0 for verb, *_ in LOOKS} | needs_plans
+    assert shop("show", "items").code == 0

@@ -23,6 +23,7 @@ from pyspark.sql import SparkSession
 from servers.postgres import PASSWORD, Server
 
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError, LakeBusy, LakehouseError
+from lakehouse.failpoints import Interruption, handled_by, parse
 from lakehouse.lake import delta
 from lakehouse.publish import catalog as databases
 from lakehouse.publish import copy_rows, sync
@@ -542,6 +543,25 @@ def test_nothing_new_starts_no_jvm_unless_postgres_has_lost_something(
         patch.setattr(Run, "spark", without_spark)
         assert shop.run().document["nothing_new"]
         assert set(shop("publish").statuses("publish").values()) == {"current"}
+
+
+POINTS = ("after_publish_staged", "after_publish_applied", "before_publish_commit", "after_publish_commit")
+
+
+def test_a_publish_that_is_broken_off_anywhere_is_completed_by_the_next_one(cube: Cube) -> None:
+    cube.make(ROWS)
+    cube.publish()
+    for number, point in enumerate(POINTS):
+        before = cube.rows()
+        cube.write(f"INSERT INTO THIS VALUES ('new', '{number}', {number}, {number})")
+        with handled_by(parse(f"{point}:raise")), pytest.raises(Interruption):
+            cube.publish()
+        is_committed = point == "after_publish_commit"
+        assert (cube.rows() != before) == is_committed, point
+        done = cube.publish()
+        assert done.status == ("current" if is_committed else "published")
+        assert len(cube.rows()) == len(before) + 1
+        assert dict(done.counts) == ({} if is_committed else {"inserted": 1, "updated": 0, "deleted": 0})
 
 
 def test_what_could_not_be_published_is_published_by_the_next_run(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

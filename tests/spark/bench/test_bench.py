@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import data, trial
+from peers import backlog_data, backlog_run, data, trial
 from pyspark.sql import SparkSession
 
 ROWS, SHARE = 4_000, 0.05
@@ -46,6 +46,19 @@ def _run_trial(peer: str, spark: SparkSession, csv: Path, parquet: Path, new: Pa
     if peer == trial.MERGE:
         trial.prepare_state(peer, parquet, work)
     return trial.run_on_spark(spark, peer, work / "table" if peer == trial.MERGE else parquet, new, measured)
+
+
+def test_ways_to_take_many_snapshots_find_the_same_changes(spark: SparkSession, tmp_path: Path) -> None:
+    folders, repository = tmp_path / "source", tmp_path / "repository"
+    backlog_data.write_folders(folders, 5, 40, "json")
+    backlog_data.write_repository(repository, 5, 40, "json")
+    found = [
+        backlog_run.take_snapshots(tmp_path / "folders", folders, "json", backlog_run.AT_ONCE),
+        backlog_run.take_snapshots(tmp_path / "git", repository, "json", backlog_run.AT_ONCE),
+        backlog_run.with_lag(spark, folders, "json", tmp_path / "changes"),
+    ]
+    # Each of four snapshots changes one row, and one of twenty changes is a replaced key.
+    assert [each["changes"] for each in found] == [{"inserted": 40, "updated": 4, "deleted": 0}] * 3
 
 
 def test_the_expected_changes_have_the_documented_counts(folder: Path) -> None:

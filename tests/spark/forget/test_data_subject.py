@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from lakehouse.config import Table
-from lakehouse.forget.data_subject import can_be_guessed, is_identifier, text_pattern
+from lakehouse.errors import ConfigError
+from lakehouse.forget.data_subject import can_be_guessed, is_identifier, parse_key, text_pattern
+from lakehouse.lake.forgotten_keys import require_recognisable
 
 
 @pytest.mark.parametrize(
@@ -69,3 +71,59 @@ def test_a_key_that_pii_hashes_cannot_be_found_by_trial() -> None:
     table = Table(file="x.csv", format="csv", schema="cpf STRING", keys=["cpf"], pii={"cpf": "hmac"})
 
     assert not is_identifier(table, {"cpf": "12345678909"})
+
+
+ROW = "0123456789abcdef" * 2
+SALES = Table(
+    file="x.csv",
+    format="csv",
+    schema="day DATE, Cpf STRING, phone STRING, note STRING, price DOUBLE",
+    keys="all",
+    pii={"phone": "hmac", "note": "mask"},
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        ([ROW.upper()], {"_cdc_row": ROW}),
+        ([f"_cdc_row={ROW}"], {"_cdc_row": ROW}),
+        (["cpf=12345678909"], {"Cpf": "12345678909"}),
+        (["cpf=a=1, b", "day=2025-10-03"], {"day": "2025-10-03", "Cpf": "a=1, b"}),
+        (['cpf="a,b",day=2025-10-03'], {"day": "2025-10-03", "Cpf": "a,b"}),
+        (["phone=99"], {"phone": "99"}),
+        *((words, None) for words in (["12345678909"], ["cpf="], ["cpf=1", "cpf=2"], ["cpf=1", "id=2"])),
+        *((words, None) for words in (["note=x"], ["price=1.5"], [ROW, "cpf=1"], [ROW[1:]])),
+    ],
+)
+def test_rows_without_a_key_are_named_by_values_that_can_be_compared_or_by_their_hash(
+    words: list[str], key: dict[str, str] | None
+) -> None:
+    if key is None:
+        with pytest.raises(ConfigError, match="do not name rows of a table without a key"):
+            parse_key(SALES, words)
+    else:
+        assert list(parse_key(SALES, words).items()) == list(key.items())
+
+
+@pytest.mark.parametrize(
+    ("keys", "entry", "is_known"),
+    [
+        (["cpf"], "0a", True),
+        (["cpf"], '["day", "cpf"] hmac-sha256:77:0a', True),
+        (["cpf"], '["_cdc_row"] 0a', False),
+        (["cpf"], '["a b"] 0a', False),
+        ("all", '["_cdc_row"] 0a', True),
+        ("all", '["cpf"] 0a', True),
+        ("all", "hmac-sha256:77:0a", False),
+    ],
+)
+def test_keys_that_a_table_does_not_have_any_more_are_recognised_as_such(
+    keys: list[str] | str, entry: str, is_known: bool
+) -> None:
+    table = Table(file="x.csv", format="csv", schema="day DATE, cpf STRING", keys=keys)
+    if is_known:
+        require_recognisable(table, [entry])
+    else:
+        with pytest.raises(ConfigError, match="cannot be recognised"):
+            require_recognisable(table, [entry])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def run(tmp_path: Path) -> Run:
 def test_every_place_that_forget_does_not_reach_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publishing, "read_former_tables", lambda _: ["public.people_2024"])
 
-    notes = "\n".join(forget._notes(run, "people", FOUND))
+    notes = "\n".join(forget._notes(run, "people", FOUND, {"id": "a"}))
 
     for place in (
         "landing/20250101_000000: cut",
@@ -63,12 +64,44 @@ def test_every_place_that_forget_does_not_reach_is_named(run: Run, monkeypatch: 
         assert place in notes
 
 
+@pytest.mark.parametrize(
+    ("source", "feed", "named"),
+    [
+        (
+            {"type": "kafka", "servers": "localhost:1"},
+            {},
+            [
+                "events of the key that come later are landed but not ingested",
+                "the topics of the source keep their messages about the data subject",
+            ],
+        ),
+        (
+            {"type": "files", "path": "source"},
+            {"corrected_by": {"file": "full.csv", "sequence": "MAX(seq)"}},
+            ["events of the key that come later, and its rows in a later snapshot beside the feed, are landed"],
+        ),
+    ],
+)
+def test_what_a_change_feed_delivers_later_is_named(
+    tmp_path: Path, source: dict[str, Any], feed: dict[str, Any], named: list[str]
+) -> None:
+    feed |= {"sequence_by": ["seq"], "drop": ["seq"]}
+    table = {"file": "t", "format": "json", "schema": "id STRING, seq BIGINT", "keys": ["id"], "feed": feed}
+    document = {"name": "shop", "lake": str(tmp_path / "lake"), "source": source, "tables": {"people": table}}
+    (tmp_path / "pipeline.json").write_text(json.dumps(document))
+
+    notes = "\n".join(forget._notes(open_run(tmp_path), "people", FOUND, {"id": "a"}))
+
+    assert [place for place in named if place not in notes] == []
+    assert "the source's newest snapshot" not in notes
+
+
 def test_a_database_that_does_not_answer_is_named_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Run) -> list[str]:
         raise InfrastructureError("PostgreSQL cannot be reached")
 
     monkeypatch.setattr(publishing, "read_former_tables", fail)
 
-    notes = "\n".join(forget._notes(run, "people", FoundRows()))
+    notes = "\n".join(forget._notes(run, "people", FoundRows(), {"id": "a"}))
 
     assert "was not searched for tables that are not published any more: PostgreSQL cannot be reached" in notes

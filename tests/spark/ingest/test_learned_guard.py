@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -17,6 +18,8 @@ from lakehouse.ingest.diff import Counts
 from lakehouse.ingest.guards import hold_reason
 from lakehouse.lake.ledger import REBUILT, LedgerEntry, LedgerHistory
 from lakehouse.lake.usual_range import FIGURES, PastFigures, describe_usual_figures
+from lakehouse.runner.context import open_run
+from lakehouse.runner.stages import run_stages
 
 REPOSITORY = Path(__file__).parents[3]
 START = datetime(2025, 1, 1, tzinfo=timezone.utc)
@@ -169,4 +172,30 @@ def test_status_has_the_median_and_the_bounds_of_each_figure() -> None:
 def test_the_page_of_the_replay_is_what_the_command_prints() -> None:
     script = runpy.run_path(str(REPOSITORY / "bench/learned_guard.py"))
 
-    assert (REPOSITORY / "docs/evidence/learned-guard.md").read_text(encoding="utf-8") == script["page"]()
+    written = (REPOSITORY / "docs/evidence/learned-guard.md").read_text(encoding="utf-8")
+    assert written.partition(f"\n{script['REAL']}")[0] == script["page"]()  # behind it are results of real snapshots
+
+
+def test_real_snapshots_that_landed_are_judged(tmp_path: Path) -> None:
+    """Each of 24 changes two of 300 rows, but one changes a tenth and one none; two cannot be read."""
+    rows = dict.fromkeys(range(300), 0)
+    for day in range(1, 25):
+        for key in range(30 if day == 15 else 0 if day == 20 else 2):
+            rows[key] += 1
+        texts = [*(f"{key},{value}" for key, value in rows.items()), *(["1,twice"] if day == 17 else [])]
+        folder = tmp_path / "source" / f"202501{day:02}_000000"
+        folder.mkdir(parents=True)
+        (folder / "t.csv").write_text("\n".join(["id" if day == 18 else "id,v", *texts]), encoding="utf-8")
+    table = {"file": "t.csv", "format": "csv", "schema": "id INT, v STRING", "keys": ["id"]}
+    source = {"type": "files", "path": str(tmp_path / "source")}
+    document = {"name": "real", "lake": str(tmp_path / "lake"), "source": source, "tables": {"t": table}}
+    (tmp_path / "pipeline.json").write_text(json.dumps(document), encoding="utf-8")
+    run_stages(open_run(tmp_path), ("extract",))
+    script = runpy.run_path(str(REPOSITORY / "bench/learned_guard.py"))
+
+    section = script["real_section"]({"example": tmp_path}, False)
+
+    # 24 less the first eight, one with the same bytes and two that are not read.
+    assert "| example | t | 2025-01-02 to 2025-01-24 | 300 | 13 | 1 | 0 | 2 | updated |" in section
+    assert "| the file ends after half of its rows | 1 of 1 | 1 of 1 |" in section
+    assert "| an old file: no row has changed | 0 of 1 | 0 of 1 |" in section

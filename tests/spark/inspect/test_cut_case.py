@@ -27,6 +27,11 @@ def test_a_key_whose_personal_part_was_not_replaced_is_refused() -> None:
             mask.key("gold.people", key)
 
 
+def test_a_row_without_a_key_keeps_its_count_unless_it_is_there_once() -> None:
+    rows = [{"a": "x", "n": None, "_cdc_row": "7f", "_cdc_count": count} for count in (1, 2)]
+    assert [cut_case._without_nulls(row) for row in rows] == [{"a": "x"}, {"a": "x", "_cdc_count": 2}]
+
+
 def test_a_written_case_has_no_invisible_character_and_the_same_values(tmp_path: Path) -> None:
     texts = [
         "\x1b]52;c;aGk=\x07",

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from datetime import date
 from decimal import Decimal
-from functools import partial
+from functools import partial, reduce
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +17,7 @@ from grammar import Model, Row, Tables
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
@@ -25,6 +26,7 @@ from lakehouse.lake.cached_rows import MAX_LOCAL_ROWS, cache_rows
 from lakehouse.models.block_reader import BlockReader, ModelInput
 from lakehouse.models.incremental import IncrementalQuery
 from lakehouse.models.sql.plan import Plan, plan_model
+from lakehouse.models.sql.states import STATE, with_states
 from lakehouse.spark.session import isolated_session
 
 RANDOM = os.environ.get("LAKEHOUSE_MODELS")  # set by make test-random; else always the same models
@@ -252,3 +254,28 @@ def test_any_model_equals_a_full_refresh_after_any_changes(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cached_rows, "_MAX_LISTED_VALUES", listed)
         assert_incremental_equals_full(small, model, states, MAX_LOCAL_ROWS if few else 0)
+
+
+@settings(
+    max_examples=int(RANDOM or 4),
+    deadline=None,
+    derandomize=RANDOM is None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)
+@given(model=grammar.models(), states=histories())
+def test_any_model_gives_in_one_query_the_rows_of_each_state(
+    small: SparkSession, model: Model, states: list[Tables]
+) -> None:
+    note(model.sql)
+    plan = plan_model("gold.m", model.sql, model.keys, "gold/m.sql", grammar.KEYS)
+    names = {relation: f"_states_of_{relation.replace('.', '_')}" for relation in plan.inputs}
+    for relation, name in names.items():
+        of_states = [frame(small, relation, tables[relation]) for tables in states]
+        numbered = [rows.withColumn(STATE, F.lit(number)) for number, rows in enumerate(of_states)]
+        reduce(DataFrame.unionAll, numbered).createOrReplaceTempView(name)
+    found = [row.asDict() for row in small.sql(with_states(plan.sql_with_names(names))).collect()]
+    for number, tables in enumerate(states):
+        rows = [{k: v for k, v in row.items() if k != STATE} for row in found if row[STATE] == number]
+        expected = full_rows(small, plan, tables)
+        has_groups = any(tables[relation] for relation in plan.inputs)  # without rows, a total has no state
+        assert count_rows(rows) == count_rows(expected if has_groups or rows else [])

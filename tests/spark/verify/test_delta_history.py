@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 from pyspark.sql import SparkSession
 
+from lakehouse.storage import delta_damage
 from lakehouse.storage.delta_log import Commit, TableVersion
 from lakehouse.verify import delta_history
 from lakehouse.verify.check import Claim
@@ -71,3 +72,16 @@ def test_a_log_that_no_longer_has_a_change_of_rows_is_not_replayed() -> None:
 def test_a_log_does_not_account_for_every_change_if_a_commit_is_missing_between_others() -> None:
     assert summarize_log(merges(3, 2, 1).version).incomplete_reason == ""  # retention removed the oldest
     assert summarize_log(merges(3, 1, 0).version).incomplete_reason == "a commit is missing between others"
+
+
+def test_nothing_is_read_from_before_lost_files_were_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delta_history.delta, "schema", lambda *_: [])
+    repaired = history((4, "MERGE"), (3, delta_damage.OPERATION), (2, "MERGE"), (1, "MERGE"), (0, "WRITE"))
+    tried: list[int] = []
+
+    def read(start: int) -> int:
+        tried.append(start)
+        return start
+
+    assert repaired.read_from_earliest(4, read) == 3
+    assert tried == [3]

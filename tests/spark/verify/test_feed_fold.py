@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 
 import pytest
 from feed_reference import DELETE, TRUNCATE, UPSERT, Batch, Row, Rules, Sent, fold
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse.verify.feed_fold import Event, FeedRules, fold_key
+from lakehouse.verify.feed_fold import Event, FeedRules, counting_truncates, fold_key
 
 MANY = settings(max_examples=1000, deadline=None)
 
@@ -113,3 +114,95 @@ def test_a_truncate_stands_for_ever_and_an_event_of_its_sequence_remains(at: int
     batches = [Batch(0, (Sent(None, 5, TRUNCATE),)), Batch(999, (Sent("k", at, UPSERT, (("a", 1),)),))]
 
     assert _folded(batches, Rules(tombstones=1)) == ([] if at == 4 else [{"key": "k", "a": 1, "sequence": at}])
+
+
+# --- snapshots beside the feed ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Full:
+    """A snapshot: all rows of the table as it stood at a sequence."""
+
+    sequence: int
+    rows: tuple[tuple[str, int | None], ...]
+
+
+@dataclass
+class Corrected:
+    """Accepts events and snapshots as `ingest` does: of a snapshot, the rows in which the feed was wrong."""
+
+    events: dict[str, list[Event]] = dataclass_field(default_factory=dict)
+    truncates: list[tuple[tuple[int, ...], int]] = dataclass_field(default_factory=list)
+    marks: list[tuple[tuple[int, ...], int]] = dataclass_field(default_factory=list)
+    batch: int = 0
+
+    def take(self, part: list[Sent | Full]) -> None:
+        self.batch += 1
+        for sent in part:
+            if isinstance(sent, Full):
+                continue
+            if sent.kind == TRUNCATE:
+                self.truncates.append(((sent.sequence,), self.batch))
+            else:
+                assert sent.key
+                self._add(sent.key, sent.sequence, sent.kind, dict(sent.values))
+        for full in part:
+            if isinstance(full, Full):
+                self._correct(full)
+
+    def rows(self) -> dict[str, int | None]:
+        truncates = counting_truncates(self.truncates, self.marks)
+        folded = {key: fold_key(events, truncates, FeedRules(), self.marks) for key, events in self.events.items()}
+        return {key: rows[0].values["a"] for key, rows in folded.items() if rows}
+
+    def _add(self, key: str, sequence: int, kind: str, values: dict[str, int | None]) -> None:
+        self.events.setdefault(key, []).append(Event((sequence,), kind, values, self.batch))
+
+    def _correct(self, full: Full) -> None:
+        if any(at[0] > full.sequence for at, _ in self.marks) or any(at[0] > full.sequence for at, _ in self.truncates):
+            return
+        before, wanted = self.rows(), dict(full.rows)
+        for key in "kl":
+            events = self.events.get(key, [])
+            is_newer = any(event.kind in "UD" and event.sequence[0] > full.sequence for event in events)
+            if is_newer or ((key in before) == (key in wanted) and before.get(key) == wanted.get(key)):
+                continue
+            self._add(key, full.sequence, "C" if key in wanted else "R", {"a": wanted.get(key)})
+        self.marks.append(((full.sequence,), self.batch))
+
+
+@st.composite
+def _fulls(draw: st.DrawFn) -> list[Full]:
+    sequences = draw(st.sets(st.integers(1, 12), min_size=1, max_size=3))
+    rows = st.dictionaries(st.sampled_from("kl"), st.sampled_from([None, 1, 2]))
+    return [Full(sequence, tuple(draw(rows).items())) for sequence in sorted(sequences)]
+
+
+@MANY
+@given(st.data(), _events(), _fulls())
+def test_snapshots_beside_a_feed_give_the_same_rows_in_any_order(
+    data: st.DataObject, events: list[Sent], fulls: list[Full]
+) -> None:
+    """The last snapshot says everything up to its sequence, and the events above it the rest."""
+    last = fulls[-1]
+    by_definition = dict(last.rows)
+    for event in sorted(events, key=lambda each: (each.sequence, each.kind != TRUNCATE)):
+        if event.sequence <= last.sequence:
+            continue
+        if event.kind == TRUNCATE:
+            by_definition.clear()
+        elif event.kind == DELETE:
+            by_definition.pop(str(event.key), None)
+        else:
+            by_definition[str(event.key)] = dict(event.values)["a"]
+    table = Corrected()
+
+    parts: list[list[Sent | Full]] = [[]]
+    for item in data.draw(st.permutations([*events, *fulls])):
+        if data.draw(st.booleans()):
+            parts.append([])
+        parts[-1].append(item)
+    for part in parts:
+        table.take(part)
+
+    assert table.rows() == by_definition

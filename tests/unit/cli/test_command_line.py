@@ -204,18 +204,38 @@ CALLS = {
 }
 
 
+SLOW = {"pyspark", "delta", "py4j", "pyarrow", "duckdb", "numpy", "pandas"}
+SLOW |= {"asyncio", "tenacity", "stamina", "structlog", "pygments"}  # of packages for logs and retries
+
+
 @pytest.mark.parametrize("words", CALLS.values(), ids=CALLS)
 def test_nothing_slow_is_imported(words: list[str], shop: Path) -> None:
     arguments = [word.format(shop=shop) for word in words]
     code = f"""
 import sys
-from lakehouse.cli import main
+from lakehouse.cli.app import main
 if {arguments!r}: main({arguments!r})
-print(sorted({{name.split('.')[0] for name in sys.modules}} & {{'pyspark', 'delta', 'py4j', 'pyarrow', 'duckdb'}}))
+print(sorted({{name.split('.')[0] for name in sys.modules}} & {SLOW!r}))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_process_seldom_searches_its_modules_for_garbage() -> None:
+    """Python's own settings search some hundred times while modules are imported, and once more at the end."""
+    code = """
+import gc, sys
+from lakehouse.cli import main
+before, sys.argv = sum(s["collections"] for s in gc.get_stats()), ["lakehouse", "run", "--help"]
+main()
+print(sum(s["collections"] for s in gc.get_stats()) - before, gc.get_freeze_count() > 10_000)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    searches, is_frozen = done.stdout.splitlines()[-1].split()
+    assert int(searches) < 10
+    assert is_frozen == "True"
 
 
 # Output

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from lakehouse.config import Pipeline, load, unavailable_features
+from lakehouse.config import Pipeline, load
+from lakehouse.config.column_names import with_stored_names
 from lakehouse.errors import ConfigError
 from lakehouse.models.sql.pipeline_plans import plan_pipeline
 
@@ -32,6 +33,49 @@ def pipeline(tmp_path: Path, table: dict[str, Any], **others: Any) -> Pipeline:
 def with_feed(**settings: Any) -> dict[str, Any]:
     schema = TABLE["schema"].replace(", tags ARRAY<STRING>", "")
     return TABLE | {"schema": schema, "format": "json", "feed": FEED | settings}
+
+
+CORRECTED_BY = {"file": "full.csv", "sequence": "MAX(seq)"}
+
+
+def corrected(**settings: Any) -> dict[str, Any]:
+    return with_feed(**({"corrected_by": CORRECTED_BY} | settings))
+
+
+def envelope(keys: list[str] | None = None, **settings: Any) -> dict[str, Any]:
+    row = "STRUCT<id: INT, v: STRING, place: STRUCT<x: INT>>"
+    others = ", id STRING, after_id STRING" if keys and "after_id" in keys else ""
+    schema = f"before {row}, after {row}, op STRING, ts_ms BIGINT, source STRUCT<ts_ms: BIGINT, lsn: BIGINT>{others}"
+    feed = {"sequence_by": ["source.lsn"], "delete_when": "op = 'd'", "drop": ["before", "op", "source"]}
+    return TABLE | {"format": "json", "schema": schema, "keys": keys or ["after.id"], "feed": feed | settings}
+
+
+def test_a_key_inside_a_column_is_a_column_of_bronze_and_a_sequence_is_none(tmp_path: Path) -> None:
+    one = pipeline(tmp_path, envelope()).tables["t"]
+    several = pipeline(tmp_path, envelope(sequence_by=["source.ts_ms", "ts_ms", "source.lsn"])).tables["t"]
+    named = pipeline(tmp_path, envelope(keys=["after.id", "before.id"])).tables["t"]
+
+    assert (one.keys, named.keys) == (["id"], ["after_id", "before_id"])
+    assert [(c.name, c.canonical_type) for c in one.stored_columns[:1]] == [("id", "INT")]
+    assert [column.name for column in one.stored_columns] == ["id", "after", "ts_ms"]
+    assert {field.name: field.paths for field in one.field_columns} == {
+        "id": (("after", "id"), ("before", "id")),
+        "source.lsn": (("source", "lsn"),),
+    }
+    assert (one.sequence_type, several.sequence_type) == (
+        "BIGINT",
+        "STRUCT<`source_ts_ms`: BIGINT, `ts_ms`: BIGINT, `lsn`: BIGINT>",
+    )
+    assert plan_pipeline(pipeline(tmp_path, envelope(delete_when="after IS NULL AND before.id > 0"))) == {}
+
+
+def test_a_column_that_differs_in_case_is_found_by_the_paths_into_it(tmp_path: Path) -> None:
+    table = pipeline(tmp_path, envelope()).tables["t"]
+
+    found = with_stored_names(table, ["AFTER", "SOURCE"])
+
+    assert found.feed is not None
+    assert (found.keys, found.key_paths, found.feed.sequence_by) == (["id"], ["AFTER.id"], ["SOURCE.lsn"])
 
 
 def test_bronze_has_the_columns_that_are_not_dropped_and_windows_in_the_type_of_the_sequence(tmp_path: Path) -> None:
@@ -72,8 +116,23 @@ def test_columns_of_a_change_set_may_be_declared_if_they_are_dropped(tmp_path: P
         (with_feed(sequence_by=[]), "feed.sequence_by"),
         (with_feed(sequence_by=["sq"]), 'feed.sequence_by[0]: found "sq", which is not a column'),
         (with_feed(sequence_by=["id"]), "which is a key, and so the same in all events"),
-        (with_feed(sequence_by=["v.lsn"]), "sequence_by[0]: a field inside a column, which is not available yet"),
-        (with_feed() | {"keys": ["v.id"]}, "keys[0]: a field inside a column, which is not available yet"),
+        (with_feed(sequence_by=["v.lsn"]), 'sequence_by[0]: found "v.lsn", which is no field inside v'),
+        (with_feed() | {"keys": ["v.id"]}, 'keys[0]: found "v.id", which is no field inside v'),
+        (corrected() | {"scd": 2}, "feed.corrected_by: a snapshot says nothing about history"),
+        (corrected(ignore_null_updates=True), "feed.corrected_by: it has whole rows, and the events parts of them"),
+        (
+            corrected(drop=["op"]),
+            "it has no events, so that seq (`sequence_by`) has to be in `drop`",
+        ),
+        (envelope(corrected_by=CORRECTED_BY), "feed.corrected_by: it has rows, and the events envelopes around them"),
+        (corrected(corrected_by={"file": "full.csv", "sequence": "MAX(sq)"}), 'sequence: found "MAX(sq)", which'),
+        (corrected(corrected_by={"file": "full.csv", "sequence": "MAX("}), 'sequence: found "MAX(", which'),
+        (envelope(keys=["after.place"]), 'keys[0]: found "after.place", which is STRUCT<x: INT>, and no key'),
+        (envelope(keys=["after.no"]), 'keys[0]: found "after.no", which is no field inside after'),
+        (envelope(keys=["after.id", "after_id"]), 'keys[0]: found "after.id", whose column would be called after_id'),
+        (envelope(sequence_by=["after.place"]), "which is STRUCT<x: INT>, and has no order"),
+        (envelope(drop=["source.lsn"]), 'drop[0]: found "source.lsn", which is not a column'),
+        (envelope() | {"pii": {"before": "mask"}}, "which is read from before, and `pii` protects that column"),
         (
             TABLE | {"feed": FEED | {"sequence_by": ["tags"]}, "format": "json"},
             "which is ARRAY<STRING>, and has no order",
@@ -100,12 +159,6 @@ def test_what_a_feed_cannot_be_is_refused(table: dict[str, Any], message: str, t
 def test_the_events_of_a_feed_are_not_dropped_by_retention(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="built from all its events"):
         pipeline(tmp_path, with_feed(), retention={"change_sets": "90d"})
-
-
-def test_what_is_not_available_yet_is_named(tmp_path: Path) -> None:
-    found = pipeline(tmp_path, with_feed(corrected_by={"file": "full.csv", "sequence": "MAX(seq)"}))
-
-    assert unavailable_features(found) == ["tables.t.feed.corrected_by: a snapshot beside a feed is not available yet"]
 
 
 @pytest.mark.parametrize(

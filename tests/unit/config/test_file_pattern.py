@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from lakehouse.config import Table
 from lakehouse.config.file_pattern import FilePattern
+from lakehouse.config.ready import Ready
 from lakehouse.extract.folder import find_table_files
 
 COLUMNS = ("id", "uf", "ano", "dia")
@@ -48,6 +50,18 @@ def test_a_name_gives_the_texts_of_its_columns_or_is_not_the_tables(
     schema = ", ".join(f"{column} STRING" for column in COLUMNS)
     table = Table.model_validate({"file": pattern, "format": "csv", "schema": schema, "keys": ["id"]})
     assert find_table_files(tmp_path, table).names == ([name] if expected is not None else [])
+
+
+@pytest.mark.parametrize(
+    "pattern", ["a**.csv", "a**/b.csv", "**b/*.csv", "a/**", "**", "{uf}**.csv", "[**].csv", "***/a"]
+)
+def test_two_asterisks_are_the_name_of_a_folder_and_nothing_else(pattern: str) -> None:
+    table = {"format": "csv", "schema": "id STRING, uf STRING", "keys": ["id"]}
+
+    for model, data in ((Table, table | {"file": pattern}), (Ready, {"file": pattern})):
+        with pytest.raises(ValidationError, match="only as the name of a folder"):
+            model.model_validate(data)
+    Table.model_validate(table | {"file": "**/a/**/*.csv"})
 
 
 def test_a_file_in_an_archive_has_the_texts_of_the_archives_name() -> None:

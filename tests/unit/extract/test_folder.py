@@ -6,6 +6,7 @@ import json
 import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -350,7 +351,8 @@ def test_a_changed_folder_stays_reported_until_it_is_landed_again(source: Source
     with open_source(source.pipeline, source.lake, ["clientes"]) as opened:
         (changed,) = changed_snapshots(opened, landing.list_snapshots(source.lake, "clientes"))
         assert changed.time == at(SECOND)
-        land_again(opened, changed)
+        assert land_again(opened, "clientes", changed.time)
+        assert not land_again(opened, "clientes", at("20300101_000000"))
         assert changed_snapshots(opened, landing.list_snapshots(source.lake, "clientes")) == []
     assert source.landed[SECOND] == {"clientes.csv": b"id\n1\n2\n"}
     assert source.extract() == ExtractResult("clientes")
@@ -613,3 +615,30 @@ def test_equal_files_land_once_more_when_the_grace_of_a_missing_key_has_ended(so
     assert extract(due - timedelta(seconds=1)).landed_times == ()
     assert extract(first, as_of=due).landed_times == (due,)
     assert extract(later).landed_times == ()
+
+
+def test_snapshots_that_are_written_several_at_a_time_land_in_order_up_to_the_one_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Source(tmp_path, Lake(str(tmp_path / "lake")))
+    names = [f"202501{day:02}_000000" for day in range(1, 29)]
+    for name in names:
+        source.put(f"{name}/clientes.csv", f"id\n{name}\n".encode())
+    copy = landing._copy_file
+
+    def copy_most(path: Path, *others: Any) -> landing.LandedFile:
+        if path.parent.name == names[20]:
+            raise OSError("no space left on device")
+        return copy(path, *others)
+
+    monkeypatch.setattr(landing, "_copy_file", copy_most)
+    with pytest.raises(OSError, match="no space left"):
+        source.extract()
+
+    def landed() -> list[str]:
+        return [snapshot_name(each.time) for each in landing.list_snapshots(source.lake, "clientes")]
+
+    assert landed() == names[:20]
+    monkeypatch.setattr(landing, "_copy_file", copy)
+    assert [snapshot_name(time) for time in source.extract().landed_times] == names[20:]
+    assert landed() == names

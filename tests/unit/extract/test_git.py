@@ -739,6 +739,36 @@ def test_a_damaged_repository_ends_with_3(repository: Repository, capsys: pytest
     assert run("extract", repository.write_pipeline(), capsys=capsys)[0] == ExitCode.INFRASTRUCTURE
 
 
+@pytest.mark.parametrize("what", ["commit", "tag", "other content", "replaced"])
+def test_content_is_what_was_committed_or_it_is_refused(repository: Repository, what: str) -> None:
+    first = repository.commit("2025-01-01T00:00:00Z", {CLIENTS: b"id\n1\n"})
+    blob, other = (
+        repository.git("rev-parse", f"HEAD:{CLIENTS}"),
+        repository.git("hash-object", "-w", "--stdin", text=b"2"),
+    )
+    if what == "replaced":  # by a reference that says so: what was committed is read
+        repository.git("replace", blob, other)
+        repository.extract()
+        assert repository.landed() == {"20250101_000000": {CLIENTS: b"id\n1\n"}}
+        return
+    if what == "other content":  # a file of the repository was changed by hand
+        objects = repository.path / ".git" / "objects"
+        target = objects / blob[:2] / blob[2:]
+        target.unlink()
+        shutil.copy(objects / other[:2] / other[2:], target)
+    else:  # a tree that was made by hand, whose file is no file
+        tag = f"object {first}\ntype commit\ntag x\ntagger x <x@example.org> 0 +0000\n\nx\n".encode()
+        named = first if what == "commit" else repository.git("mktag", text=tag)
+        raw = b"100644 %s\0%s" % (CLIENTS.encode(), bytes.fromhex(named))
+        tree = repository.git("hash-object", "-w", "-t", "tree", "--literally", "--stdin", text=raw)
+        repository.git("update-ref", "HEAD", repository.git("commit-tree", "-m", "x", tree))
+
+    with pytest.raises(DataRefused, match=f"{CLIENTS}.*: the commit names the content"):
+        repository.extract()
+
+    assert repository.landed() == {}
+
+
 @pytest.mark.parametrize("since", ["yesterday", "2025-13-01", True, 2025, "0001-01-01T00:00+23:00"])
 def test_a_since_that_is_no_time_is_wrong_configuration(repository: Repository, since: Any) -> None:
     with pytest.raises(ConfigError, match=r"source\.since"):

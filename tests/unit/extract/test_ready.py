@@ -138,7 +138,13 @@ def test_only_a_look_is_remembered_and_losing_it_costs_another(tmp_path: Path, l
     written = lake.state_path("ready.json").stat().st_mtime_ns
     source.look(minutes(1))
     assert lake.state_path("ready.json").stat().st_mtime_ns == written, "nothing new to remember"
-    for content in ("", "[]", '{"20250101_000000": 1}', '{"20250101_000000": {"listing": "x", "seen": "y"}}'):
+    for content in (
+        "",
+        "[]",
+        "[" * 100_000,
+        '{"20250101_000000": 1}',
+        '{"20250101_000000": {"listing": "x", "seen": "y"}}',
+    ):
         lake.state_path("ready.json").write_text(content)
         assert source.look(minutes(6)) != ""
         assert source.look(minutes(11)) == ""

@@ -224,9 +224,9 @@ def test_a_comment_says_what_is_not_certain(tmp_path: Path, content: str, note: 
         ("t.csv", "amount\n1.50\n2.50\n", "no usable key"),
         ("t.csv", 'id,v\na,"1\nb,2\n', None),
         ("t.txt", "ID   NAME\n1    Ana Lima\n2    Bruno  S\n".replace("Lima", "  L"), "fixed widths"),
-        ("t.csv", "sep=;\nid;v\na;1\n", "only Excel understands"),
-        ("t.csv", "Report of May\n\nid;v\na;1\nb;2\nc;3\n", "the header seems to be line"),
-        ("t.csv", "Report;;\n;;\nid;v;w\na;1;x\nb;2;y\n", "blank; the header seems to be line 3"),
+        ("t.csv", "id;v\na;1;\nb;2;\nc;3;\n", "its first line has 2 fields and most lines have 3"),
+        ("t.csv", "id;;\na;1;x\nb;2;y\n", "most names in its first line are blank"),
+        ("t.csv", "Report\n" * 30 + "id;v\n" + "a;1\n" * 60, "its first line has 1 field and most lines have 2"),
         ("t.csv", "\x01\x02\x03\x04,\x05\n" * 50, "control characters"),
         ("t.csv", "PK\x03\x04 id,v\n", "zip archive"),
         ("t.csv", "<!DOCTYPE html><html></html>", "HTML"),
@@ -247,6 +247,38 @@ def test_a_file_that_is_no_table_is_refused_with_the_reason(
 
     assert problem in refused.value.found
     assert not (tmp_path / "pipeline").exists()
+
+
+TITLES = {  # the content, and the number of lines before the header
+    "none": ("id;v\na;1\nb;2\nc;3\n", 0),
+    "one": ("Report of May\nid;v\na;1\nb;2\nc;3\n", 1),
+    "an empty line": ("Report of May\n\nid;v\na;1\nb;2\nc;3\n", 2),
+    "separators": ("Report;;\n;;\nid;v;w\na;1;x\nb;2;y\n", 2),
+    "a quote in it": ('Report of "May\nid;v\na;1\nb;2\nc;"3"\n', 1),
+    "an open quote": ('"Report\nid;v\na;1\nb;2\nc;3\n', 1),
+    "CR LF": ("Report\r\n\r\nid;v\r\na;1\r\nb;2\r\nc;3\r\n", 2),
+    "another separator": ("Report, all shops, in 2025\nid;v\na;1\nb;2\nc;3\n", 1),
+    "for Excel": ("sep=;\nid;v\na;1\n", 1),
+}
+
+
+@pytest.mark.parametrize("case", TITLES)
+def test_lines_before_the_header_are_skipped(tmp_path: Path, case: str) -> None:
+    content, count = TITLES[case]
+
+    table = proposed(tmp_path, content)
+
+    assert (table["skip_lines"], [column["name"] for column in table["columns"]][:2]) == (count, ["id", "v"])
+    assert table["rows"] == [content.count("\na") + content.count("\nb") + content.count("\nc")]
+    text = (tmp_path / "pipeline" / "pipeline.yml").read_text(encoding="utf-8")
+    assert (f"skip_lines: {count}\n" in text) is bool(count)
+
+
+def test_files_with_different_numbers_of_lines_before_the_header_are_left_out(tmp_path: Path) -> None:
+    with pytest.raises(DataRefused) as refused:
+        proposed(tmp_path, "Report\nid;v\na;1\nb;2\nc;3\n", "Report\n\nid;v\na;1\nb;2\nc;3\n")
+
+    assert "different numbers of lines before the header (t.csv 1, t.csv 2)" in refused.value.found
 
 
 KEY_CASES: list[tuple[str, list[str], list[str]]] = [

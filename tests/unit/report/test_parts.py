@@ -429,6 +429,20 @@ def test_missing_keys_have_columns_only_if_a_table_keeps_them() -> None:
     assert not {*headings} & {name for name, _ in without["columns"]}
 
 
+def test_keys_in_which_a_feed_was_wrong_have_columns_only_if_a_snapshot_looked() -> None:
+    document = report_document()
+    without = sheets.freshness(document, Words("en"))
+    drift = {"snapshot_time": "2025-10-01T00:00:00Z", "keys": 3, "note": "the feed was wrong in 3 keys"}
+    document["status"]["tables"][0] |= {"drift": drift}
+
+    table = sheets.freshness(document, Words("en"))
+
+    headings = ["Keys wrong in the feed", "By the snapshot of"]
+    assert [name for name, _ in table["columns"][-2:]] == headings
+    assert [row[-2:] for row in table["rows"][:2]] == [[3, "2025-10-01T00:00:00Z"], [None, None]]
+    assert not {*headings} & {name for name, _ in without["columns"]}
+
+
 # --- changed rows -----------------------------------------------------------------------------------------------
 
 

@@ -46,7 +46,8 @@ def shop(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def bug(monkeypatch: pytest.MonkeyPatch) -> None:
     def extract_table(*_: Any) -> None:
-        raise ZeroDivisionError(f"nobody thought of this, as {SECRET}")
+        error = ZeroDivisionError(f"nobody thought of this, as {SECRET}")
+        raise error from error  # as where an error is raised again that is no refusal
 
     monkeypatch.setattr(extract, "extract_table", extract_table)
 

@@ -162,3 +162,11 @@ def test_a_report_that_is_kept_has_no_values_of_rows() -> None:
     assert [outcome["note"] for outcome in report.document()["outcomes"]] == ["such as ana", "all of it"]
     assert [outcome["note"] for outcome in report.document(is_kept=True)["outcomes"]] == ["in line 3", "all of it"]
     assert all("kept_note" not in outcome for outcome in report.document()["outcomes"])
+
+
+def test_what_a_killed_run_left_of_its_record_is_removed_with_the_next_one(lake: Lake) -> None:
+    left = lake.local_path("runs", ".20260101T000000-123456.json.partial")
+    left.parent.mkdir(parents=True)
+    left.touch()
+    records.write(lake, records.start_record("shop", "20260131T120000-abcdef", "run", []))
+    assert [path.name for path in left.parent.iterdir()] == ["20260131T120000-abcdef.json"]

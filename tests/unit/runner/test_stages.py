@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from lakehouse.runner import stages, up_to_date
 from lakehouse.runner.context import Run, open_run, run_in_parallel
 from lakehouse.runner.outcome import Outcome, Report
 from lakehouse.runner.progress import Progress
+from lakehouse.storage import landing
 
 SALES = "SELECT i.id AS id, i.qty AS qty FROM bronze.items AS i"
 BIG = "SELECT s.id AS id, s.qty AS qty FROM silver.sales AS s WHERE s.qty > 9"
@@ -69,6 +71,17 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
         monkeypatch.setitem(stages._STAGE_FUNCTIONS, name, shop.stage(name))
     monkeypatch.setattr(stages.expiring, "is_due", lambda run: True)
     return shop
+
+
+def test_a_packed_or_a_parquet_file_counts_as_the_text_that_it_stands_for(tmp_path: Path) -> None:
+    run = Shop(tmp_path).open()
+    for table, name in (("items", "items.csv.GZ"), ("shops", "shops.csv")):
+        file = tmp_path / name
+        file.write_bytes(b"0123456789")
+        landing.land_snapshot(run.lake, table, datetime(2025, 1, 1, tzinfo=timezone.utc), [file])
+
+    assert [run.data_bytes(name) for name in ("items", "shops")] == [40, 10]
+    assert run.snapshot_bytes("items", "shops") == 20
 
 
 def test_a_run_ends_with_expire_when_it_is_due_and_the_next_one_has_nothing_to_do(shop: Shop) -> None:

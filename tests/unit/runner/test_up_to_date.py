@@ -91,6 +91,7 @@ CHANGES: dict[str, Callable[[Shop], object]] = {
     "the lake was removed": lambda shop: shutil.rmtree(shop.folder / "lake"),
     "the mark was removed": lambda shop: up_to_date.remove_mark(shop.lake),
     "the mark is truncated": lambda shop: shop.put("lake/_state/clean.json", '{"source": {'),
+    "the mark is too deep": lambda shop: shop.put("lake/_state/clean.json", "[" * 100_000),
     "the mark is something else": lambda shop: shop.put("lake/_state/clean.json", "[]"),
 }
 

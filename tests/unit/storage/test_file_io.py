@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -86,6 +87,21 @@ def test_a_link_is_removed_and_not_what_it_leads_to(tmp_path: Path) -> None:
 
     assert (outside / "file").exists()
     assert not (tmp_path / "link").is_symlink()
+
+
+def test_a_file_that_does_not_fit_on_the_disk_leaves_the_old_one_and_no_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "clean.json"
+    file_io.write_atomically(file, b"old")
+
+    def refuse(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        file_io.write_atomically(file, b"new")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"clean.json": b"old"}
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o077, 0o600), (0o007, 0o660)])

@@ -159,3 +159,19 @@ def test_the_fingerprint_depends_on_names_bytes_and_settings_and_not_on_the_time
     }
     assert len(others) == 4
     assert fingerprint not in others
+
+
+@pytest.mark.parametrize("manifest", [None, b"", b"{", b"[]", b'{"files": [{"name": 1}]}', b"[" * 100_000])
+def test_a_snapshot_whose_manifest_is_lost_or_damaged_lands_again(
+    lake: Lake, source: Path, manifest: bytes | None
+) -> None:
+    file = write_source(source, "clientes.csv", b"id\n1\n")
+    landed = landing.land_snapshot(lake, "clientes", TIME, [file])
+    path = Path(str(landed.folder), landing.MANIFEST)
+    path.unlink() if manifest is None else path.write_bytes(manifest)
+    assert landing.list_snapshots(lake, "clientes") == []
+    assert landing.find_snapshot(lake, "clientes", TIME) is None
+    assert landing.newest_snapshot(lake, "clientes") is None
+
+    assert landing.land_snapshot(lake, "clientes", TIME, [file]) == landed
+    assert landing.list_snapshots(lake, "clientes") == [landed]

@@ -123,6 +123,70 @@ def test_the_headers_of_pages_are_read_as_they_were_written(
                 assert len(sizes) > 1 and 0 < headers < 150 * len(sizes)
 
 
+def varint(value: int) -> bytes:
+    return bytes([value & 127 | 128]) + varint(value >> 7) if value > 127 else bytes([value])
+
+
+SIZES = b"\x15\0\x15" + varint(2 * 300) + b"\x15" + varint(2 * 10)  # kind, unpacked and packed: fields 1 to 3
+HEADERS = {  # the fields that follow the sizes
+    "plain": b"",
+    "a large text": b"\x2c\x18" + varint(20 << 20) + b"x" * (20 << 20) + b"\0",
+    "a map": b"\x1b\x02\x58" + b"\x02\x01a" + b"\x04\x01b",
+    "an empty map": b"\x1b\0",
+    "lists": b"\x19\x31\1\2\1" + b"\x19\xf7" + varint(100) + b"d" * 800 + b"\x19\x28\1a\1b",
+    "many levels": b"\x1c" * 50 + b"\0" * 50,
+}
+BROKEN = {
+    "a text that never ends": b"\x18" + varint(1 << 62),
+    "truths that never end": b"\x19\xf1" + varint(1 << 62),
+    "numbers that never end": b"\x19\xf7" + varint(1 << 62),
+    "texts that never end": b"\x19\xf8" + varint(1 << 62) + b"\0" * (1 << 21),
+    "levels that never end": b"\x1c" * 5_000,
+    "no type": b"\x1d",
+}
+
+
+class CountingFile(io.BytesIO):
+    """A file in memory that counts the bytes that are read."""
+
+    count = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        content = super().read(size)
+        self.count += len(content)
+        return content
+
+
+def sizes_in(content: bytes) -> tuple[list[int], int]:
+    """Return the sizes of the pages of a chunk, and how many bytes were read."""
+    chunk = SimpleNamespace(dictionary_page_offset=None, data_page_offset=4, total_compressed_size=len(content))
+    source = CountingFile(b"PAR1" + content + b"rest of the file")
+    return list(page_sizes(source, chunk)), source.count  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("fields", HEADERS.values(), ids=HEADERS)
+def test_a_header_of_any_size_is_read_without_its_texts(fields: bytes) -> None:
+    sizes, read = sizes_in((SIZES + fields + b"\0" + b"0123456789") * 2)
+
+    assert (sizes, read < 500) == ([300, 300], True)
+
+
+@pytest.mark.parametrize("fields", BROKEN.values(), ids=BROKEN)
+def test_a_header_without_an_end_is_refused_at_once(fields: bytes) -> None:
+    with pytest.raises(ValueError, match=r"header|type"):
+        sizes_in(SIZES + fields)
+
+
+def test_a_column_whose_pages_have_no_sizes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq.write_table(pa.table({"v": [MEGABYTE] * 70}), tmp_path / "t.parquet", use_dictionary=False)
+    start = pq.ParquetFile(tmp_path / "t.parquet").metadata.row_group(0).column(0).data_page_offset
+    content = (tmp_path / "t.parquet").read_bytes()
+    (tmp_path / "t.parquet").write_bytes(content[:start] + b"\x1c" * 100 + content[start + 100 :])
+
+    with pytest.raises(DataRefused, match="the sizes of the pages cannot be read in the column v: a header with"):
+        row_sizes.parquet_batch_rows(tmp_path / "t.parquet")
+
+
 @given(st.binary(max_size=60))
 def test_any_header_ends_in_a_size_or_an_error(content: bytes) -> None:
     chunk = SimpleNamespace(dictionary_page_offset=None, data_page_offset=4, total_compressed_size=len(content))

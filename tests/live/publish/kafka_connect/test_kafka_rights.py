@@ -98,7 +98,7 @@ def restart(chain: SecuredChain, connector: str) -> None:
 
 
 def test_debezium_does_not_start_for_the_first_time_without_its_rights_in_postgres(chain: SecuredChain) -> None:
-    """It names what is missing, and starts when it has it. Later it retries without an end: docs/guide/kafka.md."""
+    """It names what is missing, and starts when it has it. The role's name is not known here, so nothing is checked."""
     chain.database.execute("ALTER ROLE lakehouse_cdc NOREPLICATION")
     with pytest.raises(DataRefused, match="Only roles with the REPLICATION attribute may start"):
         connectors.apply(load(chain.folder))
@@ -115,6 +115,21 @@ def test_the_rights_of_the_script_are_enough(connected: SecuredChain) -> None:
         publish_rows(connected.database.url, table, [{"data_base": date(2024, 1, 1), "tipo": "X", "qtde_registros": 1}])
 
     assert connected.s3_differences() == []
+
+
+def test_a_right_that_is_revoked_while_debezium_runs_is_named(connected: SecuredChain) -> None:
+    """The role is not known here; it is the one that reads the slot."""
+
+    def rights() -> str:
+        states = connectors.status(load(connected.folder))["connectors"]
+        return str(next(each["rights"] for each in states if each["name"] == "postgres-gold"))
+
+    assert rights() == ""
+    connected.database.execute(f"REVOKE SELECT ON {IPCA} FROM lakehouse_cdc")
+    grant = f"GRANT SELECT ON public.{IPCA} TO lakehouse_cdc"
+    assert rights() == f"lakehouse_cdc lacks SELECT on public.{IPCA}: {grant}"
+    connected.database.execute(grant)
+    assert rights() == ""
 
 
 @pytest.mark.parametrize(

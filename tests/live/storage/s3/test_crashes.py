@@ -18,14 +18,25 @@ from helpers import Project
 from s3_project import S3Project
 from shop import FIRST, GOLD_AFTER_THIRD, MODELS, SECOND, SNAPSHOTS, THIRD, lake_content
 
+from lakehouse.failpoints import VARIABLE
 from lakehouse.lake import ledger
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.storage import file_io, lock
 from lakehouse.storage.paths import Lake
 
-pytestmark = [pytest.mark.usefixtures("spark"), pytest.mark.timeout(600)]  # five JVMs, one after the other
+pytestmark = [pytest.mark.usefixtures("spark"), pytest.mark.timeout(900)]  # seven JVMs, one after the other
 
 KILLED = Path(__file__).parents[3] / "lake" / "crash_points.py"
+# The points with a colon are failpoints that only a lake on S3 has: it has a lease in place of a lock.
+KILLS = (
+    "after_lease:kill",
+    "landing-half-copied",
+    "change-set-written",
+    "bronze-merged",
+    "between-two-models",
+    "gold-written",
+    "before_lease_release:kill",
+)
 
 
 class Yesterday(datetime):
@@ -46,8 +57,11 @@ def shop(
 
 
 def start(point: str, shop: S3Project) -> subprocess.Popen[str]:
-    command = [sys.executable, str(KILLED), point, "run", str(shop.pipeline)]
-    pipe, environment = subprocess.PIPE, os.environ | shop.environment
+    is_failpoint, pipe = ":" in point, subprocess.PIPE
+    program = ["-m", "lakehouse"] if is_failpoint else [str(KILLED), point]
+    command = [sys.executable, *program, "run", str(shop.pipeline)]
+    setting = {VARIABLE: point, "LAKEHOUSE_ENGINE": "off"} if is_failpoint else {}
+    environment = os.environ | shop.environment | setting
     return subprocess.Popen(command, cwd=shop.folder, env=environment, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
 
 
@@ -60,7 +74,7 @@ def test_a_run_killed_in_every_stage_ends_like_an_uninterrupted_one(shop: S3Proj
         project.snapshot(THIRD, items=SNAPSHOTS[THIRD])
     assert unbroken.run().code == 0
 
-    for point in ("landing-half-copied", "change-set-written", "bronze-merged", "between-two-models", "gold-written"):
+    for point in KILLS:
         killed = start(point, shop)
         _, output = killed.communicate(timeout=200)
         assert killed.returncode == -signal.SIGKILL, (point, output)

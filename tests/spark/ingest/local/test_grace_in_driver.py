@@ -91,7 +91,9 @@ def compare(
     values = [(k, str(slice_of(k)), row.content, row.since, row.operation) for k, row in rows.items()]
     state = pa.Table.from_pylist([dict(zip(fields.names, row, strict=True)) for row in values], arrow_schema(fields))
     settings = ReadSettings(None, config, "UTC")  # type: ignore[arg-type]
-    found = local.compare_in_driver(settings, snapshot, state, folder, stack, grace)
+    connection = local.open_database(folder, snapshot.size, "UTC")
+    stack.callback(connection.close)
+    found = local.compare_in_driver(settings, snapshot, state, connection, grace)
     assert found is not None
     return found
 

@@ -75,3 +75,11 @@ def test_a_personal_key_is_left_to_spark_and_other_personal_columns_are_not_comp
     (tmp_path / "a.csv").write_text("id,note\na,x\n", encoding="utf-8")
     assert locate(tmp_path, "csv", [row("a", "***")], pii={"note": "mask"}) == {0: Place("a.csv", 2, True)}
     assert locate(tmp_path, "csv", [row("a", "x")], pii={"id": "hmac"}) is None
+
+
+def test_a_row_without_a_key_is_found_by_all_of_its_values(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,note\na,\na,x\na,x\n,\n", encoding="utf-8")
+    rows = [{**row("a", "x"), "_cdc_row": "7f", "_cdc_count": 2}, {**row("", None), "_cdc_row": "00", "_cdc_count": 1}]
+    rows[1]["id"] = None
+    assert locate(tmp_path, "csv", rows, keys="all") == {0: Place("a.csv", 3, True), 1: Place("a.csv", 5, True)}
+    assert locate(tmp_path, "csv", rows, keys="all", pii={"note": "mask"}) is None  # the files have it otherwise

@@ -96,7 +96,9 @@ def test_counts_slices_and_rows_are_those_of_the_model(file: str, tmp_path: Path
         state = pa.Table.from_pylist(rows, schema=arrow_schema(stored_schema(config)))
         settings: Any = ReadSettings(None, config, "UTC")  # type: ignore[arg-type]
         with ExitStack() as stack:
-            found = local.compare_in_driver(settings, landed, state, folder, stack)
+            connection = local.open_database(folder, landed.size, "UTC")
+            stack.callback(connection.close)
+            found = local.compare_in_driver(settings, landed, state, connection)
             assert found is not None
             assert found.slices is not None
             changes = found.change_set(2, TIME).read_all().to_pylist()

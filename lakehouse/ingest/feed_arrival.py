@@ -1,0 +1,80 @@
+"""Defines `Arrival`: a batch of a change feed on its way, with what was accepted before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse import bronze
+from lakehouse.bronze import apply_feed, feed
+from lakehouse.bronze.read import stored_rows
+from lakehouse.ingest.context import IngestContext
+from lakehouse.lake import delta, feed_events
+from lakehouse.lake.feed_events import KIND, TRUNCATE
+from lakehouse.lake.ledger import LedgerEntry
+from lakehouse.storage.landing import LandedSnapshot
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A batch that is compared with what was accepted before.
+
+    Attributes:
+        context: The table's ingest.
+        others: The ledger rows of the other batches: not of one of the same time, which this batch replaces.
+        batch: Its sequence and time.
+        newest: The newest time of all batches up to this one.
+        current: The rows of bronze before it; None: those of bronze.
+    """
+
+    context: IngestContext
+    others: list[LedgerEntry]
+    batch: apply_feed.Batch
+    newest: datetime
+    current: DataFrame | None
+
+    @property
+    def is_replacement(self) -> bool:
+        """Whether a batch of its time was accepted before."""
+        return len(self.others) < len(self.context.history.accepted)
+
+    @property
+    def stored(self) -> DataFrame:
+        """The rows of bronze before the batch."""
+        return stored_rows(self.context.table) if self.current is None else self.current
+
+    def stamp(self, events: DataFrame) -> DataFrame:
+        """Return events with the columns of the batch."""
+        return feed_events.stamp(events, self.batch.sequence, self.batch.time, self.newest)
+
+    def compare(self, events: DataFrame, is_corrected: bool = False) -> DataFrame:
+        """Return the changes of the batch's events in bronze (`apply_feed.compare_batch`)."""
+        table, is_again = self.context.table, self.is_replacement
+        return apply_feed.compare_batch(
+            table, self.others, events, self.batch, self.current, is_corrected, all_keys=is_again
+        )
+
+    def accepted_events(self) -> DataFrame:
+        """Return the events of keys that were accepted before."""
+        no_event = (TRUNCATE, *feed_events.FROM_SNAPSHOT)
+        return feed_events.read(self.context.table, self.others).where(~F.col(KIND).isin(*no_event))
+
+
+def begin_arrival(context: IngestContext, snapshot: LandedSnapshot) -> Arrival:
+    """Return a batch that arrives.
+
+    Args:
+        context: The table's ingest.
+        snapshot: The landed batch.
+    """
+    table, history = context.table, context.history
+    number = (history.last_accepted.sequence or 0) + 1 if history.last_accepted else 1
+    others = [entry for entry in history.accepted if entry.snapshot_time != snapshot.time]
+    newest = max([snapshot.time, *(entry.snapshot_time for entry in others)])
+    version = delta.current_version(table.spark, table.bronze)
+    is_current = bronze.is_current(version, context.config, history)
+    current = None if is_current else feed.fold_batches(table, history.accepted)
+    return Arrival(context, others, apply_feed.Batch(number, snapshot.time), newest, current)
