@@ -54,8 +54,8 @@ def _link(file: Path, folder: Path, name: str) -> None:
 def run_stage(pipeline: Path, stage: str) -> None:
     """Run one stage, and raise unless it did its work."""
     report = stages.run_stages(context.open_run(pipeline), (stage,))
-    done = [o.status for o in report.outcomes]
-    if report.code or done not in (["landed"], ["accepted"], ["applied"]):
+    done = {o.status for o in report.outcomes}
+    if report.code or done not in ({"landed"}, {"accepted"}, {"applied"}):
         raise RuntimeError(f"{stage}: {report.outcomes}")
 
 
