@@ -4,6 +4,8 @@ PYTHON ?= python3
 WORKERS ?= 2
 # Random models that make test-random draws: 1000 take hours
 MODELS ?= 100
+# Sequences of snapshots, kills and damage that it draws
+SEQUENCES ?= 20
 # How long fuzz draws pipelines
 MINUTES ?= 60
 
@@ -23,7 +25,7 @@ unexport SPARK_CONF_DIR
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo demo-tesouro test test-fast test-systems test-live test-random fuzz lint fmt bench dist docs evidence lock lock-airflow lock-jars lock-connect-jars audit clean distclean
+.PHONY: help install demo demo-tesouro test test-fast test-systems test-live test-random fuzz crash lint fmt bench dist docs evidence lock lock-airflow lock-jars lock-connect-jars audit clean distclean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -60,17 +62,24 @@ test-fast: $(ENV) ## Run the tests that start no JVM: while you write
 # For the same draws of snapshots again: make test-random SEED=... Hypothesis prints how to repeat a model.
 test-random: SEED := $(shell date +%s)
 test-random: $(ENV) ## Draw random models and snapshots, other ones each time
-	@echo "SEED=$(SEED) MODELS=$(MODELS)"
-	LAKEHOUSE_SEED=$(SEED) LAKEHOUSE_MODELS=$(MODELS) LAKEHOUSE_DELTA_MODELS=$$(( ($(MODELS) + 15) / 16 )) $(TEST) --timeout 0 \
-		tests/lake/ingest/test_law.py tests/systems/test_law.py tests/systems/test_backlog.py tests/lake/ingest/local/test_local_compare.py tests/spark/ingest/local/test_sql_casts.py \
+	@echo "SEED=$(SEED) MODELS=$(MODELS) SEQUENCES=$(SEQUENCES)"
+	LAKEHOUSE_SEED=$(SEED) LAKEHOUSE_MODELS=$(MODELS) LAKEHOUSE_SEQUENCES=$(SEQUENCES) LAKEHOUSE_DELTA_MODELS=$$(( ($(MODELS) + 15) / 16 )) $(TEST) --timeout 0 \
+		tests/lake/ingest/test_law.py tests/systems/test_law.py tests/systems/test_backlog.py tests/systems/test_grace.py tests/systems/test_slices.py \
+		tests/systems/test_state_machine.py tests/lake/ingest/local/test_local_compare.py tests/spark/ingest/local/test_sql_casts.py \
+		tests/spark/ingest/local/test_grace_in_driver.py tests/spark/ingest/local/test_slices_in_driver.py tests/spark/ingest/local/test_json_file.py \
 		tests/spark/lake/test_marked_merge.py tests/spark/lake/test_small_tables.py tests/spark/models/sql/test_spark_functions.py \
-		tests/lake/models/test_models.py tests/spark/models/test_incremental.py -k "any_model or random or gives_the_snapshot or gives_the_lake or driver_and or list_of_functions"
+		tests/lake/models/test_models.py tests/spark/models/test_incremental.py -k "any_model or any_sequence or random or gives_the_snapshot or gives_the_lake or driver_and or list_of_functions or plain_model or the_model or read_the_same"
 
 # The same cases again: make fuzz SEED=... One that was kept: make fuzz CASE=artifacts/fuzz/...
 fuzz: SEED := $(shell date +%s)
 fuzz: $(ENV) ## Draw pipelines, with odd files and models, and run them, for MINUTES; and archives, names, headers, documents
 	$(if $(CASE),,LAKEHOUSE_DRAWS=$$(( $(MINUTES) * 2 )) $(BIN)/pytest -q --timeout 0 --hypothesis-seed=$(SEED) tests/unit/test_limits.py)
 	PYTHONPATH=tests:tests/lake $(BIN)/python -m fuzz --seed $(SEED) --minutes $(MINUTES) $(if $(CASE),--case $(CASE))
+
+# The same choice again: make crash SEED=... One case: make crash POINT=run/after_merge@gold/notes:1
+crash: SEED := 1
+crash: $(ENV) ## Break commands off at every failpoint, in two processes, and compare the lakes; kills among them
+	PYTHONPATH=tests:tests/lake $(BIN)/python -m crash --seed $(SEED) $(if $(POINT),--point '$(POINT)',--out docs/evidence/crash.md)
 
 lint: $(ENV) ## Check style, formatting, types and import directions
 	$(BIN)/ruff check
@@ -88,9 +97,12 @@ bench: $(ENV) ## Measure both pipelines, a diff and a cube of 1 M rows, and stor
 	$(BIN)/python bench/changes.py --rows 1000000 --shares 0.01 --rounds 1
 	$(BIN)/python bench/sizes.py
 	$(BIN)/python bench/tables.py
+	$(BIN)/python bench/backlog.py
 	$(BIN)/python bench/models.py --rows 1000000
 	$(BIN)/python bench/storage.py --rows 1000000
 	$(BIN)/python bench/publish.py
+	$(BIN)/python bench/look.py
+	$(BIN)/python bench/feeds.py
 	$(BIN)/python bench/tesouro.py --batches 1
 
 # spark-submit accepts a zip but no wheel, although a wheel is a zip.
@@ -105,7 +117,7 @@ docs: $(ENV) ## Write the pages, the JSON Schema and the notebook that come from
 	$(BIN)/python -m lakehouse.config > conf/pipeline.schema.json
 	$(BIN)/python docs/reference/generate.py
 	$(BIN)/python docs/tutorial_notebook.py
-	$(BIN)/python bench/learned_guard.py > docs/evidence/learned-guard.md
+	$(BIN)/python bench/learned_guard.py --out docs/evidence/learned-guard.md
 
 evidence: $(ENV) ## Run both systems under a real Airflow, and write the results to docs/evidence
 	$(BIN)/python deploy/evidence
@@ -114,7 +126,7 @@ evidence: $(ENV) ## Run both systems under a real Airflow, and write the results
 # one extra of setup.py, and have the same versions. uv is installed in a temporary folder: .venv is created from the result.
 # `make lock UPGRADE=` keeps the versions that still fit.
 UPGRADE ?= --upgrade
-EXTRAS := bench kaggle postgres report s3
+EXTRAS := bench kafka kaggle postgres report s3
 COMPILE = "$$tools/bin/uv" pip compile -q --custom-compile-command 'make $@' --universal --python-version 3.10 --generate-hashes
 WITH_UV = tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && $(PYTHON) -m venv "$$tools" && "$$tools/bin/pip" install -q uv
 
