@@ -33,10 +33,17 @@ CHANGES = (
 )
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server of its own: a role belongs to all databases of a server, and other tests create this one too."""
+    with postgres.postgres() as server:
+        yield server
+
+
 @pytest.fixture
-def database(postgres_server: Server) -> Iterator[Server]:
+def database(server: Server) -> Iterator[Server]:
     """A database with the published tables and one that is not, after postgres.sql."""
-    own = postgres_server.new_database("cdc_rights")
+    own = server.new_database("cdc_rights")
     try:
         own.execute(*(_TABLE.format(table) for table in (IPCA, PRE)), "CREATE TABLE salaries (name text PRIMARY KEY)")
         command = [postgres.program_folder() / "psql", "-q", "-X", "-v", "ON_ERROR_STOP=1", own.url]
@@ -50,7 +57,7 @@ def database(postgres_server: Server) -> Iterator[Server]:
             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = 'lakehouse_test'"
         )
         own.drop()
-        postgres_server.execute("DROP ROLE IF EXISTS lakehouse_cdc")
+        server.execute("DROP ROLE IF EXISTS lakehouse_cdc")
 
 
 def run_as_cdc(database: Server, *statements: str) -> list[tuple[object, ...]]:
