@@ -1,4 +1,4 @@
-"""Checks the jars of Spark's packages against `jars.sha256`, which has the SHA-256 of each by its file name.
+"""Checks the jars of Spark's packages against `jars.sha256`, which has the SHA-256 of each; one process downloads them.
 
 Ivy, with which Spark downloads packages, compares them only with a checksum from the same server. The list is made by
 `make lock-jars`: `python -m lakehouse.spark.jars` starts a Spark for each of the package's lists of packages.
@@ -6,17 +6,21 @@ Ivy, with which Spark downloads packages, compares them only with a checksum fro
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from lakehouse.errors import ConfigError
+from lakehouse.storage import private_dirs
 from lakehouse.storage.spark_conf import read_spark_conf
 from lakehouse.text import counted
 
@@ -59,6 +63,30 @@ def check_jars(spark_jars: str, packages: str) -> None:
             next_step="find out where they come from (the Maven repositories of spark.jars.ivySettings and"
             " spark.jars.repositories), delete them there and in the folders `cache` and `jars` of Ivy, and run again",
         )
+
+
+@contextmanager
+def downloaded_by_one(settings: Mapping[str, str]) -> Iterator[None]:
+    """Let one process at a time start Spark inside, until the packages of its settings have been downloaded once.
+
+    Ivy writes into the same files whoever downloads: of two processes that do so at once, both fail.
+
+    Args:
+        settings: The settings with which Spark starts.
+    """
+    packages = settings.get(_PACKAGES)
+    with ExitStack() as stack:
+        try:
+            file = private_dirs.cache_folder("packages") / "downloaded"
+            downloaded = stack.enter_context(private_dirs.open_private(file, os.O_RDWR | os.O_CREAT))
+            if is_missing := packages is not None and packages not in downloaded.read().splitlines():
+                fcntl.flock(downloaded, fcntl.LOCK_EX)
+        except (ConfigError, OSError):  # no cache folder, or one without locks: nothing is known of other processes
+            is_missing = False
+        yield
+        if is_missing:
+            downloaded.seek(0, os.SEEK_END)  # another process may have added its own
+            print(packages, file=downloaded)
 
 
 def list_digest() -> str:

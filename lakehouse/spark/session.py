@@ -35,7 +35,7 @@ from lakehouse.error_mapping import first_line
 from lakehouse.errors import ConfigError, InfrastructureError
 from lakehouse.spark import class_archive
 from lakehouse.spark.engine import command as engine_command
-from lakehouse.spark.jars import check_jars
+from lakehouse.spark.jars import check_jars, downloaded_by_one
 from lakehouse.spark.java import require_safe_java
 from lakehouse.spark.launch import Launch, permission_settings
 from lakehouse.storage import file_io
@@ -373,6 +373,7 @@ def _create_session(launch: Launch, lake: Lake, log_to_stderr: bool) -> SparkSes
             _redirect_jvm_stderr(log, disabled=log_to_stderr),
             _keep_sigint_handler(),
             _changed_environment(launch.environment),
+            downloaded_by_one(launch.settings),
         ):
             return builder.getOrCreate()
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,3 +72,45 @@ def test_the_list_has_every_package_that_is_configured(configuration: str) -> No
 
     assert named <= jars.known_hashes().keys()
     assert all(len(digest) == 64 for digest in jars.known_hashes().values())
+
+
+def test_one_process_at_a_time_downloads_packages_that_are_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first, second = {"spark.jars.packages": "org:first:1.0"}, {"spark.jars.packages": "org:second:1.0"}
+    started = threading.Event()
+
+    def start() -> None:
+        with jars.downloaded_by_one(second):
+            started.set()
+
+    other = threading.Thread(target=start)
+    with jars.downloaded_by_one(first):
+        other.start()
+        assert not started.wait(0.3)
+    assert started.wait(10)
+    other.join()
+
+    with jars.downloaded_by_one(first), jars.downloaded_by_one(second), jars.downloaded_by_one({}):
+        pass  # nobody waits for what is there
+    assert (tmp_path / "lakehouse/packages/downloaded").read_text().splitlines() == ["org:first:1.0", "org:second:1.0"]
+
+
+def test_packages_of_a_start_that_failed_are_downloaded_again_by_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    with pytest.raises(ConfigError), jars.downloaded_by_one({"spark.jars.packages": "org:first:1.0"}):
+        raise ConfigError("did not start")
+
+    assert (tmp_path / "lakehouse/packages/downloaded").read_text() == ""
+
+
+def test_without_a_folder_for_the_lock_spark_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lakehouse").symlink_to(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    with jars.downloaded_by_one({"spark.jars.packages": "org:first:1.0"}):
+        assert not (tmp_path / "packages").exists()
