@@ -176,6 +176,8 @@ def apply_pending(table: TableRef, history: LedgerHistory, snapshot_bytes: int) 
         # Bronze may have been dropped, and the schema may have changed since.
         if table.config.feed is None:
             fold.require_values_fit(table, history.entries_to_fold)
+        elif history.replaced_times:  # the batches before one of them have less than it, and it may change nothing
+            return _repair(table, history, snapshot_bytes, "a batch was taken again, and bronze is not there")
         sequence = 0
     else:
         progress = version.recorded_progress()

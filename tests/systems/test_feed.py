@@ -223,6 +223,21 @@ def test_more_changes_than_the_driver_takes_are_merged_by_spark(shop: Project, t
     assert large("verify").code == 0
 
 
+def test_a_lost_bronze_comes_back_with_a_batch_that_was_taken_again(shop: Project, tmp_path: Path) -> None:
+    again = shop.copy(tmp_path / "again")
+    again.snapshot("20250103_000000", t="id,op,seq,a,b\nk9,U,9,9,z\n")
+    assert again.run().code == 0
+    again.snapshot("20250102_000000", t="id,op,seq,a,b\nk1,U,1,1,x\nk1,U,1,1,x\nk2,U,2,2,y\nk3,U,,3,z\n")
+    assert again("approve", "items", "20250102_000000").code == 0
+    assert again.run().code == 0
+    rows = again.rows("bronze/items")
+    assert [row["id"] for row in rows] == ["k1", "k2", "k9"]
+
+    shutil.rmtree(again.lake / "bronze/items")
+
+    assert (again.run().code, again.rows("bronze/items")) == (0, rows)
+
+
 def test_diff_shows_what_the_newest_batch_would_change(shop: Project, tmp_path: Path) -> None:
     waiting = shop.copy(tmp_path / "waiting")
     waiting.snapshot("20250103_000000", t="id,op,seq,a,b\nk1,U,5,5,x\nk2,D,6,,\nk4,U,1,4,n\nk5,D,9,,\n")
