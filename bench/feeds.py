@@ -1,11 +1,12 @@
-"""Measures a change feed of 1 M events over 200,000 keys into an empty table, and then 100,000 and 1,000 more.
+"""Measures a change feed of 1 M events over 200,000 keys into an empty table, and then late and newer ones.
 
     .venv/bin/python bench/feeds.py --events 1000000 --rounds 3 --out docs/bench.md
 
-Half of the later events are late. All batches go through `ingest` and `bronze`, as current state and as history.
-Beside them, in the same session, is what most write by hand: the latest event of each key by a window, then a MERGE
-with the sequence as a condition. It has no history, keeps no deletes and no events. The late events are of keys that
-are not deleted, for which both ways have to have the same rows. Each round is a lake of its own.
+Of the later batches some are late by half, and the others are in order. All batches go through `ingest` and `bronze`,
+as current state and as history. Beside them, in the same session, is what most write by hand: the latest event of each
+key by a window, then a MERGE with the sequence as a condition. It has no history, keeps no deletes and no events. The
+late events are of keys that are not deleted, for which both ways have to have the same rows. Each round is a lake of
+its own.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 BENCH = Path(__file__).resolve().parent
 sys.path.insert(0, str(BENCH.parent))  # use the package of this clone, not an installed one
@@ -27,8 +28,22 @@ from peers import ours, page  # noqa: E402
 
 from lakehouse.text import counted  # noqa: E402
 
-BATCHES = {"20250101_000000": 1, "20250102_000000": 10, "20250103_000000": 1000}
-"""The batches, and by what the number of events is divided for each."""
+
+class Batch(NamedTuple):
+    """A batch: its folder, by what the number of events is divided for it, and whether half of its events are late."""
+
+    stamp: str
+    divisor: int
+    is_late: bool = False
+
+
+BATCHES = (
+    Batch("20250101_000000", 1),
+    Batch("20250102_000000", 10, is_late=True),
+    Batch("20250103_000000", 1000, is_late=True),
+    Batch("20250104_000000", 10),
+    Batch("20250105_000000", 1000),
+)
 EVENTS_PER_KEY = 5
 SCHEMA = "id BIGINT, op STRING, seq BIGINT, qty BIGINT, name STRING"
 FEED = {"sequence_by": ["seq"], "delete_when": "op = 'D'", "drop": ["op", "seq"], "tombstones": "forever"}
@@ -37,12 +52,12 @@ BY_HAND = "by hand"
 MB = 1e6
 HEADING = "## A change feed, beside a MERGE by hand"
 ABOUT = """Seconds from the landed files to bronze, and the megabytes written: events, bronze and the ledger. *By hand*
-is the latest event of each key by a window and a MERGE; it keeps no events, no history and no deletes. Half of the
-later events are late. A batch reads all events again, and computes its keys from all of theirs."""
+is the latest event of each key by a window and a MERGE; it keeps no events, no history and no deletes. A batch with
+late events reads all events again, and computes its keys from all of theirs; one that is in order reads bronze."""
 
 
 def write_events(folder: Path, events: int) -> None:
-    """Write the batches: the events in a random order, and then fewer, of which half are late.
+    """Write the batches: the events in a random order, and then fewer, of which half are late or none is.
 
     Every tenth key is deleted by its last event in the first batch. Late events are of other keys: the MERGE by hand
     would restore a deleted one.
@@ -64,16 +79,16 @@ def write_events(folder: Path, events: int) -> None:
     tables = [batch(ids, sequences, (sequences // 2 >= events - keys) & (ids % 10 == 0))]
     late_sequences, end = random.permutation(events // 2).astype(np.int64) * 2 + 1, 2 * events
     alive = np.arange(keys)[np.arange(keys) % 10 != 0]
-    for divisor in [*BATCHES.values()][1:]:
-        half = events // divisor // 2
-        own, late_sequences = np.split(late_sequences, [half])
-        new_sequences, end = np.arange(half, dtype=np.int64) * 2 + end, end + 2 * half
-        new_ids = random.integers(0, keys + keys // 20, half)
-        both = (np.concatenate([random.choice(alive, half), new_ids]), np.concatenate([own, new_sequences]))
-        tables.append(batch(*both, np.zeros(2 * half, dtype=bool)))
-    for stamp, table in zip(BATCHES, tables, strict=True):
-        (folder / stamp).mkdir(parents=True)
-        pq.write_table(table, folder / stamp / "events.parquet")
+    for each in BATCHES[1:]:
+        count = events // each.divisor
+        own, late_sequences = np.split(late_sequences, [count // 2 if each.is_late else 0])
+        new_sequences, end = np.arange(count - len(own), dtype=np.int64) * 2 + end, end + 2 * count
+        new_ids = random.integers(0, keys + keys // 20, len(new_sequences))
+        both = (np.concatenate([random.choice(alive, len(own)), new_ids]), np.concatenate([own, new_sequences]))
+        tables.append(batch(*both, np.zeros(count, dtype=bool)))
+    for each, table in zip(BATCHES, tables, strict=True):
+        (folder / each.stamp).mkdir(parents=True)
+        pq.write_table(table, folder / each.stamp / "events.parquet")
 
 
 def run_ours(folder: Path, source: Path, settings: dict[str, Any]) -> list[tuple[float, float]]:
@@ -83,7 +98,7 @@ def run_ours(folder: Path, source: Path, settings: dict[str, Any]) -> list[tuple
     document = {"name": "bench", "lake": str(folder / "lake"), "source": {"type": "files", "path": str(taken)}}
     folder.mkdir()
     (folder / "pipeline.json").write_text(json.dumps(document | {"tables": {"events": table}}), encoding="utf-8")
-    for stamp in BATCHES:
+    for stamp, *_ in BATCHES:
         (taken / stamp).mkdir(parents=True)
         (taken / stamp / "events.parquet").hardlink_to(source / stamp / "events.parquet")
         ours.run_stage(folder, "extract")
@@ -101,7 +116,7 @@ def run_by_hand(spark: Any, folder: Path, source: Path) -> list[tuple[float, flo
 
     found, table = [], folder / "table"
     folder.mkdir()
-    for stamp in BATCHES:
+    for stamp, *_ in BATCHES:
         before, began = folder_bytes(folder), time.monotonic()
         newest = Window.partitionBy("id").orderBy(F.desc("seq"))
         events = spark.read.parquet(str(source / stamp / "events.parquet"))
@@ -152,13 +167,15 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, list[list[tupl
     return {name: each[1:] or each for name, each in rounds.items()}
 
 
-def table_rows(rounds: dict[str, list[list[tuple[float, float]]]]) -> list[list[str]]:
-    """Return the cells of each way: the medians of seconds and MB of each batch."""
-    cells = [(at, part) for at in range(len(BATCHES)) for part in (0, 1)]
-    return [
-        [name, *(f"{statistics.median(one[at][part] for one in each):.1f}" for at, part in cells)]
-        for name, each in rounds.items()
-    ]
+def table_rows(rounds: dict[str, list[list[tuple[float, float]]]], events: int) -> list[list[str]]:
+    """Return the cells of each batch: the medians of seconds and MB of each way."""
+    rows = []
+    for at, batch in enumerate(BATCHES):
+        name = f"{events // batch.divisor:,} events"
+        name += "" if at == 0 else ", half of them late" if batch.is_late else ", in order"
+        medians = [statistics.median(one[at][part] for one in each) for each in rounds.values() for part in (0, 1)]
+        rows.append([name, *(f"{median:.1f}" for median in medians)])
+    return rows
 
 
 def main() -> None:
@@ -169,9 +186,9 @@ def main() -> None:
     options = parser.parse_args()
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        rows = table_rows(measure(options, Path(folder)))
-    counts = [f"{options.events // divisor:,} events, s | MB" for divisor in BATCHES.values()]
-    lines = [f"| | {' | then '.join(counts)} |", f"|---|{'--:|' * 2 * len(counts)}"]
+        rows = table_rows(measure(options, Path(folder)), options.events)
+    ways = [f"{name}, s | MB" for name in (*TABLES, BY_HAND)]
+    lines = [f"| | {' | '.join(ways)} |", f"|---|{'--:|' * 2 * len(ways)}"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     rounds = counted(options.rounds, "round")
     about = f"{ABOUT} Medians of {rounds}, after one that warms up; the load was {load:.1f} before them."

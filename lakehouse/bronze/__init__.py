@@ -8,7 +8,7 @@ Entry point: `refresh` brings one table to the ledger's last accepted sequence. 
 4. scd 1: merge it as it is; scd 2: compute the windows that it opens and closes        apply.py, scd2.py
 5. if bronze is not where a change set began: fold all change sets and merge the rows that differ   fold.py
 
-Of a table with `missing`, `missing_keys.py` does step 4.
+Of a table with `missing`, `missing_keys.py` does step 4; of one with a change feed, `apply_feed.py`.
 `read.py` reads bronze for other packages: current rows, rows as of a time, and rows that bronze has to have.
 """
 

@@ -1,7 +1,8 @@
 """Brings a table with a change feed to a batch: one commit for each batch that changes rows.
 
-Only the keys of the batch are computed again, each from all of its events. `ingest` counts the changes of a
-batch by the same comparison (`compare_batch`), before the ledger publishes it.
+Only the keys of the batch are computed again, each from all of its events or, for a batch that is in order
+(`feed_order`), from the row that it has. `ingest` counts the changes of a batch by the same comparison
+(`compare_batch`), before the ledger publishes it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.bronze import feed, feed_difference, scd2
+from lakehouse.bronze import feed, feed_difference, feed_order, scd2
 from lakehouse.bronze.read import schema_mismatches, stored_rows
 from lakehouse.config import Table
 from lakehouse.config.ddl import quote_identifier
@@ -42,6 +43,7 @@ def compare_batch(
     current: DataFrame | None = None,
     is_corrected: bool = False,
     all_keys: bool = False,
+    is_in_order: bool = False,
 ) -> DataFrame:
     """Return the changes of a batch in bronze (`feed_difference.compare`).
 
@@ -53,18 +55,26 @@ def compare_batch(
         current: The rows of bronze before the batch; None: those of bronze.
         is_corrected: Whether a snapshot beside the events is among them.
         all_keys: Whether to compare all keys: the batch replaces another one, whose keys it need not have.
+        is_in_order: Whether all of its events come after those accepted before, so that the rows of bronze are enough.
     """
     config = table.config
     stored = stored_rows(table) if current is None else current
-    earlier = feed_events.read(table, before) if before else None
-    all_events = earlier.unionByName(events) if earlier is not None else events
+    if is_in_order:
+        stored = feed_order.changeable_rows(stored, config)
+        earlier: DataFrame | None = feed_order.rows_as_events(stored, config)
+    else:
+        earlier = feed_events.read(table, before) if before else None
+    # Rows lack the columns of an event that the feed drops.
+    all_events = events if earlier is None else earlier.unionByName(events, allowMissingColumns=is_in_order)
     has_marks = is_corrected or feed_events.has_marks(before)
-    truncated, marked = feed.of_all_keys(all_events, config, has_marks)
+    # No truncate that was accepted is above an event that is in order.
+    truncated, marked = feed.of_all_keys(events if is_in_order else all_events, config, has_marks)
     if earlier is not None and not all_keys:
         keys = feed.keys_of(events, config)
         if truncated is not None:
             keys = keys.unionByName(feed.truncated_keys(events, stored, config)).distinct()
-        all_events = earlier.join(keys, on=list(config.keys), how="left_semi").unionByName(events)
+        earlier = earlier.join(keys, on=list(config.keys), how="left_semi")
+        all_events = earlier.unionByName(events, allowMissingColumns=is_in_order)
         stored = stored.join(keys, on=list(config.keys), how="left_semi")
     wanted = feed.fold(all_events, truncated, marked, config)
     of_batch = (F.lit(batch.sequence).cast("bigint"), F.lit(batch.time).cast("timestamp"))
@@ -109,8 +119,10 @@ def apply_batch(
     feed_events.prepare_for(table, [*before, entry])
     feed_events.require_complete(table, [entry])
     events, batch = feed_events.read(table, [entry]), Batch(entry.sequence or 0, entry.snapshot_time)
+    is_corrected = feed_events.has_marks([entry])
+    is_in_order = not is_replacement and not is_corrected and _is_in_order(table, before, entry)
     compared = compare_batch(
-        table, before, events, batch, is_corrected=feed_events.has_marks([entry]), all_keys=is_replacement
+        table, before, events, batch, None, is_corrected, all_keys=is_replacement, is_in_order=is_in_order
     )
     if not delta.exists(table.spark, table.bronze):
         return merge_to_match(target, compared.select(*_columns(table)), progress)
@@ -118,6 +130,12 @@ def apply_batch(
     if not written.committed:  # so that the next run does not compare again
         delta.record_progress(table.spark, table.bronze, progress)
     return written
+
+
+def _is_in_order(table: TableRef, before: list[LedgerEntry], entry: LedgerEntry) -> bool:
+    accepted = feed_order.bounds_of_accepted(table, before)
+    batch = None if accepted is None else feed_order.bounds_of_batches(table, [entry])
+    return accepted is not None and batch is not None and batch.are_above(accepted)
 
 
 def repair(

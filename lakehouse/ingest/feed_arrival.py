@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse import bronze
-from lakehouse.bronze import apply_feed, feed
+from lakehouse.bronze import apply_feed, feed, feed_order
 from lakehouse.bronze.read import stored_rows
 from lakehouse.ingest.context import IngestContext
 from lakehouse.lake import delta, feed_events
@@ -28,6 +28,7 @@ class Arrival:
         batch: Its sequence and time.
         newest: The newest time of all batches up to this one.
         current: The rows of bronze before it; None: those of bronze.
+        is_in_order: Whether all of its events are known to come after those of the others (`bronze.feed_order`).
     """
 
     context: IngestContext
@@ -35,6 +36,7 @@ class Arrival:
     batch: apply_feed.Batch
     newest: datetime
     current: DataFrame | None
+    is_in_order: bool = False
 
     @property
     def is_replacement(self) -> bool:
@@ -50,15 +52,36 @@ class Arrival:
         """Return events with the columns of the batch."""
         return feed_events.stamp(events, self.batch.sequence, self.batch.time, self.newest)
 
+    def with_order(self, events: DataFrame) -> Arrival:
+        """Return the batch, with whether it is in order.
+
+        Args:
+            events: Those of its events that can be accepted. No snapshot lies beside them.
+        """
+        table = self.context.table
+        is_possible = self.current is None and not self.is_replacement
+        accepted = feed_order.bounds_of_accepted(table, self.others) if is_possible else None
+        batch = None if accepted is None else feed_order.bounds_of_events(events, table.config)
+        return replace(self, is_in_order=accepted is not None and batch is not None and batch.are_above(accepted))
+
     def compare(self, events: DataFrame, is_corrected: bool = False) -> DataFrame:
         """Return the changes of the batch's events in bronze (`apply_feed.compare_batch`)."""
-        table, is_again = self.context.table, self.is_replacement
+        table = self.context.table
         return apply_feed.compare_batch(
-            table, self.others, events, self.batch, self.current, is_corrected, all_keys=is_again
+            table,
+            self.others,
+            events,
+            self.batch,
+            self.current,
+            is_corrected,
+            all_keys=self.is_replacement,
+            is_in_order=self.is_in_order,
         )
 
-    def accepted_events(self) -> DataFrame:
-        """Return the events of keys that were accepted before."""
+    def accepted_events(self) -> DataFrame | None:
+        """Return the events of keys that were accepted before; None: none of them has a sequence of this batch."""
+        if not self.others or self.is_in_order:
+            return None
         no_event = (TRUNCATE, *feed_events.FROM_SNAPSHOT)
         return feed_events.read(self.context.table, self.others).where(~F.col(KIND).isin(*no_event))
 

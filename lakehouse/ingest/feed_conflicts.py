@@ -37,8 +37,9 @@ def find_conflicts(arrival: Arrival, events: DataFrame) -> DataFrame:
     order = [F.col(quote_identifier(table.updated_at)).alias("_feed_at")] if table.updated_at else []
     good = events.where((F.size(PROBLEMS) == 0) & (F.col(KIND) != TRUNCATE))
     compared = good.select(*identity, *order, *EVENT_HASHES, F.lit(True).alias(_IN_BATCH))
-    if arrival.others:
-        accepted = arrival.accepted_events().join(feed.keys_of(good, table), on=list(table.keys), how="left_semi")
+    accepted = arrival.accepted_events()
+    if accepted is not None:
+        accepted = accepted.join(feed.keys_of(good, table), on=list(table.keys), how="left_semi")
         hashes = hash_columns(schema.names, schema, EVENT_HASHES)
         compared = compared.unionByName(accepted.select(*identity, *order, *hashes, F.lit(False).alias(_IN_BATCH)))
     if table.duplicates == "latest":

@@ -70,8 +70,9 @@ def _events_by_key(arrival: Arrival, kept: DataFrame) -> DataFrame:
     distinct = kept.select(*map(quote_identifier, identity), *EVENT_HASHES, KIND).distinct()
     of_keys = distinct.where(F.col(KIND) != TRUNCATE)
     is_repeated = F.lit(False)
-    if table.scd == 2 and arrival.others:
-        known = arrival.accepted_events().select(*map(quote_identifier, identity)).distinct()
+    accepted = arrival.accepted_events() if table.scd == 2 else None
+    if accepted is not None:
+        known = accepted.select(*map(quote_identifier, identity)).distinct()
         of_keys = of_keys.join(known.withColumn("_feed_known", F.lit(True)), on=identity, how="left")
         is_repeated = F.coalesce(F.col("_feed_known"), F.lit(False))
     return of_keys.groupBy(*map(quote_identifier, table.keys)).agg(

@@ -263,12 +263,20 @@ def read_batches(table: TableRef, entry: LedgerEntry) -> pa.RecordBatchReader | 
 
 def count_rows(table: TableRef, entry: LedgerEntry) -> int:
     """Return the number of rows of a change set, from the metadata of its files."""
+    (of_files,) = footers(table, [entry])
+    return sum(footer.num_rows for footer in of_files)
 
-    def count(path: StorePath) -> int:
-        with path.open("rb") as file:
-            return int(pq.read_metadata(file).num_rows)
 
-    return sum(file_io.map_paths(count, _files(table.lake.path(entry.path or ""))))
+def footers(table: TableRef, entries: list[LedgerEntry]) -> list[list[pq.FileMetaData]]:
+    """Return the metadata of the files of change sets, a list for each; it is empty if a change set is not there."""
+    files = file_io.map_paths(_files, [table.lake.path(entry.path or "") for entry in entries])
+    found = iter(file_io.map_paths(_footer, [file for of_entry in files for file in of_entry]))
+    return [[next(found) for _ in of_entry] for of_entry in files]
+
+
+def _footer(path: StorePath) -> pq.FileMetaData:
+    with path.open("rb") as file:
+        return pq.read_metadata(file)
 
 
 def written_schema(table: TableRef, entry: LedgerEntry) -> T.StructType:

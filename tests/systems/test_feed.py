@@ -15,8 +15,12 @@ from crash_points import interrupt_at
 from feed_reference import DELETE, TRUNCATE, UPSERT, Batch, Row, Rules, Sent, fold
 from guide import Example, parse_sections
 from helpers import Project
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from text_search import find_words
+
+from lakehouse.lake import feed_events
+from lakehouse.lake.ledger import LedgerEntry
+from lakehouse.lake.table_ref import TableRef
 
 PAGE = Path(__file__).parents[2] / "docs" / "guide" / "change-feeds.md"
 FEED: dict[str, Any] = {
@@ -65,6 +69,19 @@ def _batches(random_: random.Random, events: list[Sent]) -> list[Batch]:
     return [Batch(day * DAY, tuple(part)) for day, part in zip((3, 1, 4, 2), parts, strict=True)]
 
 
+def _later_batches(random_: random.Random, keys: int) -> list[Batch]:
+    """Two batches in order: all of their sequences are above those that came before; without a truncate, and with."""
+    found = []
+    for day, lowest, kinds in ((5, 20, [UPSERT, UPSERT, UPSERT, DELETE]), (6, 30, [UPSERT, UPSERT, DELETE])):
+        events = [Sent(None, lowest + 2, TRUNCATE)] if day == 6 else []
+        for key in random_.sample(range(keys + 10), keys // 2):
+            for sequence in random_.sample(range(lowest, lowest + 5), random_.randint(1, 3)):
+                values = (("a", random_.choice([None, 1, 2])), ("b", random_.choice([None, "x", "y"])))
+                events.append(Sent(f"k{key}", sequence, random_.choice(kinds), values))
+        found.append(Batch(day * DAY, tuple(random_.sample(events, len(events)))))
+    return found
+
+
 def _csv(batch: Batch) -> str:
     kinds = {UPSERT: "U", DELETE: "D", TRUNCATE: "T"}
     lines = ["id,op,seq,a,b"]
@@ -101,7 +118,9 @@ def test_bronze_is_the_definition_after_each_batch_whatever_their_order(tmp_path
         {"gold.count": ("SELECT t.a AS a, COUNT(*) AS n FROM bronze.current AS t GROUP BY t.a", {})},
     )
     random_ = random.Random(21)
-    batches = _batches(random_, _random_events(random_, 60))
+    late = _batches(random_, _random_events(random_, 60))
+    in_order = _later_batches(random_, 60)
+    batches = [*late[:2], in_order[0], late[2], in_order[1], late[3]]
 
     for number, batch in enumerate(batches, start=1):
         shop.snapshot(f"202501{1 + batch.time // DAY:02d}_000000", t=_csv(batch))
@@ -221,6 +240,30 @@ def test_more_changes_than_the_driver_takes_are_merged_by_spark(shop: Project, t
     windows = [(row["id"], row["a"], row["__END_AT"]) for row in large.rows("bronze/past")]
     assert windows == [("k1", 1, 5), ("k1", 5, None), ("k2", 2, 6), ("k4", 4, None)]
     assert large("verify").code == 0
+
+
+def test_a_batch_in_order_is_computed_without_the_events_before_it(
+    shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ordered, asked, read = shop.copy(tmp_path / "ordered"), list[list[int | None]](), feed_events.read
+
+    def read_and_note(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:
+        asked.append([entry.sequence for entry in entries])
+        return read(table, entries)
+
+    monkeypatch.setattr(feed_events, "read", read_and_note)
+    ordered.snapshot("20250103_000000", t="id,op,seq,a,b\nk1,U,5,5,x\nk2,D,6,,\nk4,U,7,4,n\n")
+    assert ordered.run().code == 0
+    assert asked == [[2]]  # bronze reads those of the batch
+
+    ordered.snapshot("20250104_000000", t="id,op,seq,a,b\nk2,U,4,4,late\nk4,U,7,4,n\nk4,U,9,8,n\n")
+    assert ordered.run().code == 0
+    assert [1, 2] in asked
+
+    counts = [[row[name] for name in ("inserted", "updated", "deleted", "unchanged")] for row in ordered.ledger()]
+    assert counts == [[2, 0, 0, 0], [1, 1, 1, 0], [0, 1, 0, 2]]
+    assert [(row["id"], row["a"]) for row in ordered.rows("bronze/items")] == [("k1", 5), ("k4", 8)]
+    assert ordered("verify").code == 0
 
 
 def test_a_lost_bronze_comes_back_with_a_batch_that_was_taken_again(shop: Project, tmp_path: Path) -> None:

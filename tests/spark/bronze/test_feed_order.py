@@ -1,0 +1,136 @@
+"""A batch of a feed is known to be in order by its events, and by the metadata of the accepted files, and only then."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from lakehouse.bronze.feed_order import Bounds, bounds_of_accepted, bounds_of_batches, bounds_of_events
+from lakehouse.config import Table
+from lakehouse.config.pipeline import Tuning
+from lakehouse.lake import change_sets, feed_events
+from lakehouse.lake.ledger import LedgerEntry
+from lakehouse.lake.table_ref import TableRef
+from lakehouse.storage.paths import Lake
+
+TIME = datetime(2025, 1, 1, tzinfo=timezone.utc)
+TABLE: dict[str, Any] = {"file": "t.parquet", "format": "parquet", "keys": ["id"]}
+IN_DRIVER, BY_SPARK = Tuning(), Tuning(local_rows=0)
+
+
+def table_of(spark: SparkSession, folder: Path, tuning: Tuning, types: str, *sequence_by: str) -> TableRef:
+    config = Table.model_validate(TABLE | {"schema": f"id STRING, {types}", "feed": {"sequence_by": [*sequence_by]}})
+    return TableRef(spark, Lake.from_root(str(folder)), "t", config, tuning)
+
+
+def write_batch(table: TableRef, values: str, number: int = 1) -> LedgerEntry:
+    """Write a batch with the rows of a VALUES clause, and return its ledger row."""
+    path, fields = f"raw/cdc/t_{number}.parquet", feed_events.received_schema(table.config)
+    rows = table.spark.sql(f"SELECT * FROM (VALUES {values}) AS t({', '.join(fields.names)})").coalesce(1).to(fields)
+    feed_events.write(table, feed_events.stamp(rows, number, TIME, TIME), path, rows.count())
+    return LedgerEntry("t", number, TIME, "", "accepted", kind="feed", path=path)
+
+
+@pytest.mark.parametrize("tuning", [IN_DRIVER, BY_SPARK], ids=["driver", "spark"])
+@pytest.mark.parametrize(
+    ("kind", "low", "high"),
+    [
+        ("BIGINT", "-3", "40"),
+        ("SMALLINT", "-3S", "40S"),
+        ("STRING", "'B'", "'\U0001f600'"),  # by their bytes, as Spark compares them
+        ("STRING", f"'{'a' * 5000}'", f"'{'a' * 5000}b'"),
+        ("DATE", "DATE '0001-01-01'", "DATE '9999-12-31'"),
+        ("TIMESTAMP", "TIMESTAMP '1900-01-01 00:00:00.000001Z'", "TIMESTAMP '2025-10-26 01:30:00+02:00'"),
+        ("TIMESTAMP_NTZ", "TIMESTAMP_NTZ '1900-01-01 00:00:00'", "TIMESTAMP_NTZ '2025-10-26 01:30:00.000001'"),
+        ("DECIMAL(9, 2)", "-0.01BD", "1.10BD"),
+        ("DECIMAL(38, 0)", "-1BD", "99999999999999999999999999999999999999BD"),
+        ("BOOLEAN", "false", "true"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_files_tell_the_sequences_between_which_their_events_are(
+    spark: SparkSession, tmp_path: Path, tuning: Tuning, kind: str, low: str, high: str
+) -> None:
+    table = table_of(spark, tmp_path, tuning, f"seq {kind}", "seq")
+    entry = write_batch(table, f"('a', {high}), ('b', {low}), ('c', {high})")
+
+    found, exact = bounds_of_batches(table, [entry]), bounds_of_events(feed_events.read(table, [entry]), table.config)
+
+    assert found is None if len(low) > 5000 else found == exact  # no metadata has such long values
+    assert exact is not None
+    assert exact.lowest is not None
+    assert exact.highest is not None
+    assert exact.lowest < exact.highest
+
+
+@pytest.mark.parametrize("tuning", [IN_DRIVER, BY_SPARK], ids=["driver", "spark"])
+@pytest.mark.parametrize("kind", ["DOUBLE", "FLOAT"])
+def test_a_number_that_may_be_nan_is_never_known_to_be_in_order(
+    spark: SparkSession, tmp_path: Path, tuning: Tuning, kind: str
+) -> None:
+    table = table_of(spark, tmp_path, tuning, f"seq {kind}", "seq")
+    entry = write_batch(table, "('a', 1D), ('b', DOUBLE('NaN'))")
+
+    assert bounds_of_batches(table, [entry]) is None
+
+
+def test_of_several_columns_and_fields_the_bounds_include_all_events(spark: SparkSession, tmp_path: Path) -> None:
+    two = table_of(spark, tmp_path / "two", BY_SPARK, "day DATE, n INT", "day", "n")
+    entry = write_batch(two, "('a', DATE '2025-01-01', 7), ('b', DATE '2025-01-02', 1)")
+    lower, upper = date(2025, 1, 1), date(2025, 1, 2)
+    assert bounds_of_batches(two, [entry]) == Bounds((lower, 1), (upper, 7))
+    exact = bounds_of_events(feed_events.read(two, [entry]), two.config)
+    assert exact == Bounds((lower, 7), (upper, 1))
+
+    image = "STRUCT<lsn: INT>"
+    fields = table_of(spark, tmp_path / "fields", BY_SPARK, f"before {image}, after {image}", "after.lsn")
+    entry = write_batch(
+        fields,
+        "('a', NULL, {}), ('b', {}, NULL), ('c', {}, {})".format(*(f"NAMED_STRUCT('lsn', {n})" for n in (3, 9, 1, 4))),
+    )
+    assert bounds_of_batches(fields, [entry]) == Bounds((1,), (9,))  # 1 counts for no event
+    assert bounds_of_events(feed_events.read(fields, [entry]), fields.config) == Bounds((3,), (9,))
+
+
+def test_a_batch_is_in_order_if_it_is_above_all_accepted_ones(spark: SparkSession, tmp_path: Path) -> None:
+    table = table_of(spark, tmp_path, IN_DRIVER, "seq INT", "seq")
+    before = [write_batch(table, "('a', 5), ('b', 2)"), write_batch(table, "('c', 9)", 2)]
+    empty = write_batch(table, "('x', 1)", 3)
+    none = feed_events.read(table, [empty]).drop(feed_events.KIND).limit(0)
+    feed_events.write(table, none, empty.path or "", 0)
+
+    assert bounds_of_accepted(table, before) == Bounds((2,), (9,))
+    assert bounds_of_accepted(table, [*before, empty]) == Bounds((2,), (9,))
+    assert bounds_of_accepted(table, [empty]) == Bounds(None, None)
+    assert bounds_of_accepted(table, []) is None  # the first batch
+    assert bounds_of_accepted(table, [*before, replace(empty, corrected=0)]) is None  # a snapshot lay beside it
+    for file in change_sets.data_files(table, empty):
+        file.unlink()
+    assert bounds_of_accepted(table, [*before, empty]) is None  # it is lost
+
+    accepted = Bounds((2,), (9,))
+    assert [Bounds((n,), (20,)).are_above(accepted) for n in (10, 9, 8)] == [True, False, False]
+    assert Bounds(None, None).are_above(accepted)
+    assert Bounds((0,), (0,)).are_above(Bounds(None, None))
+
+
+def test_events_without_a_whole_sequence_do_not_count(spark: SparkSession, tmp_path: Path) -> None:
+    table = table_of(spark, tmp_path, IN_DRIVER, "day INT, n INT", "day", "n")
+    rows = spark.sql("SELECT * FROM (VALUES ('a', 1, NULL), ('b', 2, 3), ('c', NULL, 9)) AS t(id, day, n)")
+
+    assert bounds_of_events(rows, table.config) == Bounds((2, 3), (2, 3))
+    assert bounds_of_events(rows.limit(0), table.config) == Bounds(None, None)
+
+
+def test_a_time_that_python_does_not_have_is_not_known_to_be_in_order(spark: SparkSession, tmp_path: Path) -> None:
+    table = table_of(spark, tmp_path, BY_SPARK, "source STRUCT<ts: TIMESTAMP>", "source.ts")
+    late = "NAMED_STRUCT('ts', TIMESTAMP_MICROS(253402300800000000))"  # year 10000
+    entry = write_batch(table, f"('a', {late})")
+
+    assert bounds_of_batches(table, [entry]) is None
+    assert bounds_of_events(feed_events.read(table, [entry]), table.config) is None
