@@ -10,6 +10,7 @@ from sqlglot.tokens import Token, TokenType
 from lakehouse.errors import ConfigError
 from lakehouse.models.sql import functions
 from lakehouse.models.sql.blocks import find_calls, is_windowed
+from lakehouse.models.sql.blocks.ties import function_name
 
 NEWEST_SNAPSHOT = ("newest_snapshot", "as_of")  # two names of the time of the newest accepted snapshot
 PARAMETERS = (*NEWEST_SNAPSHOT, "business_timezone")
@@ -47,12 +48,26 @@ def require_deterministic(model: str, query: exp.Expr, tokens: list[Token], wher
             found.append(token)
     if query.find(exp.TableSample):
         found += [token for token in tokens if token.text.lower() == "tablesample"]
+    expected = "functions of the inputs alone; :newest_snapshot (or :as_of), the time of the newest accepted one"
+    if not found and any(map(_draws_vector, query.find_all(exp.Anonymous))):
+        found = [token for token in tokens if token.text.lower() == "aes_encrypt"]
+        expected = "a vector from the inputs: aes_encrypt(x, key, 'GCM', 'DEFAULT', iv); or mode 'ECB', which has none"
     if found:
         raise ConfigError(
             f"{model} uses {found[0].text}: the same inputs would not always give the same rows",
-            expected="functions of the inputs alone; :newest_snapshot (or :as_of), the time of the newest accepted one",
+            expected=expected,
             where=f"{where}:{found[0].line}",
         )
+
+
+def _draws_vector(call: exp.Anonymous) -> bool:
+    """Return whether a call is an aes_encrypt that draws a random initialization vector."""
+    if function_name(call) != "aesencrypt":
+        return False
+    mode, iv = (call.expressions[at] if len(call.expressions) > at else None for at in (2, 4))
+    has_no_vector = isinstance(mode, exp.Literal) and mode.name.upper() == "ECB"
+    has_own = iv is not None and not (isinstance(iv, exp.Literal) and not iv.name)  # Spark draws one for '', too
+    return not has_no_vector and not has_own
 
 
 def used_parameters(model: str, query: exp.Expr, where: str) -> frozenset[str]:

@@ -244,12 +244,15 @@ class _Rows:
     def note_values(self, projection: exp.Expr) -> None:
         """Note the aggregates of a projection whose value depends on the order of rows."""
         selected = projection.unalias()
-        for call in selected.find_all(exp.ArgMax, exp.ArgMin, *_COLLECTED, exp.GroupConcat):
+        for call in selected.find_all(exp.ArgMax, exp.ArgMin, exp.Mode, *_COLLECTED, exp.GroupConcat):
             if isinstance(call.parent, exp.Window) or call.find_ancestor(exp.Select) is not self.select:
                 continue
             if isinstance(call, _COLLECTED):  # inside of another function, the order may not matter
                 if call is selected:
                     self._note_value(call, f"array_sort({call.sql('spark', normalize_functions='lower')})")
+            elif isinstance(call, exp.Mode):  # Spark's `true` asks for the least of the most frequent values
+                if call.this and not call.args.get("deterministic"):
+                    self._note_value(call, f"mode({call.this.sql('spark')}, true)")
             elif isinstance(call, exp.GroupConcat):
                 if not isinstance(call.this, exp.Order):
                     value = call.this.sql("spark")

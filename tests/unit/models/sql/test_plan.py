@@ -271,7 +271,7 @@ def test_a_cte_that_no_select_reads_is_ignored() -> None:
         *("count(*)", "sum(t.v)", "avg(t.v)", "max(t.v)", "max_by(t.v, t.w)", "count_if(t.v > 0)", "median(t.v)"),
         *("bool_or(t.v > 0)", "collect_set(t.v)", "percentile(t.v, 0.5)", "stddev(t.v)", "corr(t.v, t.w)"),
         *("mean(t.v)", "std(t.v)", "try_sum(t.v)", "try_avg(t.v)", "every(t.v > 0)", "some(t.v > 0)", "any(t.v > 0)"),
-        *("histogram_numeric(t.v, 5)", "hll_sketch_agg(t.v)"),
+        *("theta_sketch_agg(t.v)", "bitmap_construct_agg(t.v)"),
     ],
 )
 def test_an_aggregate_without_group_by_needs_full_refreshes(function: str) -> None:
@@ -412,12 +412,22 @@ def test_totals_without_a_grouping_id_are_refused(totals: str, selected: str, ke
         ),
         *("localtimestamp()", "unix_timestamp()", "rand()", "randn(1)", "random()", "uuid()", "shuffle(array(1, 2))"),
         *("monotonically_increasing_id()", "spark_partition_id()", "input_file_name()", "current_user()", "user()"),
-        *("session_user", "any_value(t.v)", "`rand`()", "1 + (rand())"),
+        *("session_user", "any_value(t.v)", "`rand`()", "1 + (rand())", "version()", "input_file_block_start()"),
+        *("hll_sketch_agg(t.v)", "kll_sketch_agg_bigint(t.v)", "histogram_numeric(t.v, 3)", "current_path()"),
+        *("aes_encrypt(t.v, 'k')", "`AES_ENCRYPT`(t.v, 'k', 'GCM')", "aes_encrypt(t.v, 'k', 'CBC', 'PKCS', '')"),
+        *("hex(aes_encrypt(t.v, 'k', t.mode))",),
         *("timestamp'now'", "date 'today'", "CAST('now' AS TIMESTAMP)", "reflect('java.util.UUID', 'randomUUID')"),
     ],
 )
 def test_functions_of_the_clock_of_chance_or_of_the_reader_are_refused(word: str) -> None:
     refusal(f"SELECT t.id,\n {word} AS v {T}", "id")
+
+
+@pytest.mark.parametrize(
+    "call", ["aes_encrypt(t.v, 'k', 'ecb')", "aes_encrypt(t.v, 'k', 'GCM', 'DEFAULT', t.iv)", "theta_sketch_agg(t.v)"]
+)
+def test_what_has_one_result_for_the_same_inputs_is_accepted(call: str) -> None:
+    plan_sql(f"SELECT t.id, {call} AS v {T} GROUP BY t.id, t.v, t.iv", "id")
 
 
 def test_a_sample_is_refused() -> None:
