@@ -176,8 +176,6 @@ def apply_pending(table: TableRef, history: LedgerHistory, snapshot_bytes: int) 
         # Bronze may have been dropped, and the schema may have changed since.
         if table.config.feed is None:
             fold.require_values_fit(table, history.entries_to_fold)
-        elif history.replaced_times:  # the batches before one of them have less than it, and it may change nothing
-            return _repair(table, history, snapshot_bytes, "a batch was taken again, and bronze is not there")
         sequence = 0
     else:
         progress = version.recorded_progress()
@@ -186,6 +184,8 @@ def apply_pending(table: TableRef, history: LedgerHistory, snapshot_bytes: int) 
         if reason := _repair_reason(table.config, progress, history):
             return _repair(table, history, snapshot_bytes, reason)
         sequence = progress["sequence"] if progress else 0
+    if table.config.feed and _was_taken_again(history, sequence):
+        return _repair(table, history, snapshot_bytes, "a batch was taken again after batches that it does not have")
     dropped = [e for e in accepted if (e.sequence or 0) > sequence and history.is_dropped(e)]
     if dropped and (sequence == 0 or any(e.changed_rows for e in dropped)):
         reason = f"change sets up to {dropped[-1].sequence} were dropped, and it was at {sequence}"
@@ -257,6 +257,16 @@ def _repair_reason(table: Table, progress: dict[str, Any] | None, history: Ledge
     if table.scd == 2 and progress.get("rule") != scd2.history_rule(table):
         return f"it keeps its {progress.get('rule')}, and is to keep its {scd2.history_rule(table)}"
     return ""
+
+
+def _was_taken_again(history: LedgerHistory, sequence: int) -> bool:
+    """Return whether a batch of a feed was taken again after others that a bronze at this sequence does not have.
+
+    Its row in the ledger comes after theirs. Before it, they cannot be applied as they came: its first version is gone.
+    """
+    of_again = [e.sequence or 0 for e in history.accepted if e.snapshot_time in history.replaced_times]
+    last = max(of_again, default=0)
+    return last > sequence and (sequence == 0 or any(sequence < (e.sequence or 0) < last for e in history.accepted))
 
 
 def _commit_progress(table: Table, sequence: int, history: LedgerHistory) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Brings a table with a change feed to a batch: one commit for each batch that changes rows.
 
-Only the keys of the batch are computed again, each from all of its events or, for a batch that is in order
-(`feed_order`), from the row that it has. `ingest` counts the changes of a batch by the same comparison
-(`compare_batch`), before the ledger publishes it.
+Only the keys of the batch are computed again, each from all of its events or, if that is enough, from the row that it
+has and the accepted batches that overlap the new one (`feed_order`). `ingest` counts the changes of a batch by the same
+comparison (`compare_batch`), before the ledger publishes it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def compare_batch(
     current: DataFrame | None = None,
     is_corrected: bool = False,
     all_keys: bool = False,
-    is_in_order: bool = False,
+    overlapping: list[LedgerEntry] | None = None,
 ) -> DataFrame:
     """Return the changes of a batch in bronze (`feed_difference.compare`).
 
@@ -55,26 +55,27 @@ def compare_batch(
         current: The rows of bronze before the batch; None: those of bronze.
         is_corrected: Whether a snapshot beside the events is among them.
         all_keys: Whether to compare all keys: the batch replaces another one, whose keys it need not have.
-        is_in_order: Whether all of its events come after those accepted before, so that the rows of bronze are enough.
+        overlapping: Those of the batches before it that overlap it, if they and bronze may be used in place of all
+            (`feed_order`); None: they may not.
     """
     config = table.config
     stored = stored_rows(table) if current is None else current
-    if is_in_order:
+    earlier: DataFrame | None = None
+    if overlapping is not None and feed_order.is_enough(overlapping, config):
         stored = feed_order.changeable_rows(stored, config)
-        earlier: DataFrame | None = feed_order.rows_as_events(stored, config)
-    else:
-        earlier = feed_events.read(table, before) if before else None
-    # Rows lack the columns of an event that the feed drops.
-    all_events = events if earlier is None else earlier.unionByName(events, allowMissingColumns=is_in_order)
+        earlier = feed_order.events_before(table, overlapping, events, batch.sequence, stored)
+    elif before:
+        earlier = feed_events.read(table, before)
+    # Rows of bronze lack the columns of an event that the feed drops.
+    all_events = events if earlier is None else earlier.unionByName(events, allowMissingColumns=True)
     has_marks = is_corrected or feed_events.has_marks(before)
-    # No truncate that was accepted is above an event that is in order.
-    truncated, marked = feed.of_all_keys(events if is_in_order else all_events, config, has_marks)
+    truncated, marked = feed.of_all_keys(all_events, config, has_marks)
     if earlier is not None and not all_keys:
         keys = feed.keys_of(events, config)
         if truncated is not None:
             keys = keys.unionByName(feed.truncated_keys(events, stored, config)).distinct()
         earlier = earlier.join(keys, on=list(config.keys), how="left_semi")
-        all_events = earlier.unionByName(events, allowMissingColumns=is_in_order)
+        all_events = earlier.unionByName(events, allowMissingColumns=True)
         stored = stored.join(keys, on=list(config.keys), how="left_semi")
     wanted = feed.fold(all_events, truncated, marked, config)
     of_batch = (F.lit(batch.sequence).cast("bigint"), F.lit(batch.time).cast("timestamp"))
@@ -119,10 +120,10 @@ def apply_batch(
     feed_events.prepare_for(table, [*before, entry])
     feed_events.require_complete(table, [entry])
     events, batch = feed_events.read(table, [entry]), Batch(entry.sequence or 0, entry.snapshot_time)
+    overlapping = None if is_replacement else _overlapping(table, before, entry)
     is_corrected = feed_events.has_marks([entry])
-    is_in_order = not is_replacement and not is_corrected and _is_in_order(table, before, entry)
     compared = compare_batch(
-        table, before, events, batch, None, is_corrected, all_keys=is_replacement, is_in_order=is_in_order
+        table, before, events, batch, None, is_corrected, all_keys=is_replacement, overlapping=overlapping
     )
     if not delta.exists(table.spark, table.bronze):
         return merge_to_match(target, compared.select(*_columns(table)), progress)
@@ -132,10 +133,12 @@ def apply_batch(
     return written
 
 
-def _is_in_order(table: TableRef, before: list[LedgerEntry], entry: LedgerEntry) -> bool:
-    accepted = feed_order.bounds_of_accepted(table, before)
-    batch = None if accepted is None else feed_order.bounds_of_batches(table, [entry])
-    return accepted is not None and batch is not None and batch.are_above(accepted)
+def _overlapping(table: TableRef, before: list[LedgerEntry], entry: LedgerEntry) -> list[LedgerEntry] | None:
+    """Return the accepted batches that overlap one, if they and bronze may be used in place of all."""
+    if not before or feed_events.has_marks([*before, entry]):
+        return None
+    (bounds,) = feed_order.bounds_of_batches(table, [entry])
+    return feed_order.overlapping_batches(table, before, bounds)
 
 
 def repair(

@@ -1,12 +1,18 @@
-"""Recognises a batch of a change feed that is in order: the sequence of each event is above all accepted before.
+"""Finds the accepted batches of a change feed that overlap a new one: that have events from its lowest sequence on.
 
-No accepted event is read for such a batch: none can contradict one of its own, and of those of a key only its row in
-bronze matters, or its open window. What it needs to know about the accepted events is their highest sequence, which
-the metadata of their files has: of several columns, the highest value of each.
+Only their events can contradict one of the new batch. The other ones need not be read at all, if
+
+- no accepted batch overlaps: then bronze has all that matters of each key, its row or its open window; or
+- rows are those of single events (scd 1 without `ignore_null_updates`). Whether an event from the lowest new sequence
+  on is live depends on events from there on alone. If none of a key is, the row of an older one, which bronze has,
+  stays unless the new batch deletes it.
+
+Where the sequences of a batch are is in the metadata of its files: of several columns, the values of each.
 """
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
@@ -26,6 +32,9 @@ from lakehouse.schema.table_schema import stored_schema
 
 _UNORDERED = {"FLOAT", "DOUBLE", "INT96"}  # physical types whose statistics leave out NaN, or are not in order
 
+_LATEST = datetime(9999, 12, 31, tzinfo=timezone.utc)
+_LOWEST = "_feed_lowest"
+
 
 class Bounds(NamedTuple):
     """Sequences between which those of some events are; both are None if there are no events.
@@ -38,21 +47,55 @@ class Bounds(NamedTuple):
     lowest: tuple[Any, ...] | None
     highest: tuple[Any, ...] | None
 
-    def are_above(self, others: Bounds) -> bool:
-        """Return whether each of these events has a higher sequence than each of the others."""
-        return self.lowest is None or others.highest is None or others.highest < self.lowest
+    def reach(self, lowest: tuple[Any, ...] | None) -> bool:
+        """Return whether one of these events may have a sequence from this one on; None: there is none."""
+        return lowest is not None and self.highest is not None and self.highest >= lowest
 
 
-def bounds_of_accepted(table: TableRef, before: list[LedgerEntry]) -> Bounds | None:
-    """Return the bounds of what was accepted before a batch; None: whether it is in order cannot be told.
-
-    That is so for the first batch, and after a snapshot beside the feed, whose mark supersedes events.
+def overlapping_batches(table: TableRef, before: list[LedgerEntry], batch: Bounds | None) -> list[LedgerEntry] | None:
+    """Return the accepted batches that may have a sequence from the lowest of a batch on; None: it cannot be told.
 
     Args:
-        table: The table, whose bronze is at the last of these batches.
+        table: The table.
         before: The ledger rows of the batches before it.
+        batch: The bounds of the batch; None: they are not known.
     """
-    return None if not before or feed_events.has_marks(before) else bounds_of_batches(table, before)
+    bounds = bounds_of_batches(table, before) if batch else []
+    if batch is None or None in bounds:
+        return None
+    return [entry for entry, own in zip(before, bounds, strict=True) if own and own.reach(batch.lowest)]
+
+
+def is_enough(overlapping: list[LedgerEntry] | None, table: Table) -> bool:
+    """Return whether a batch can be applied with bronze and the batches that overlap it.
+
+    Args:
+        overlapping: The result of `overlapping_batches`.
+        table: The table's configuration.
+    """
+    has_plain_rows = table.scd == 1 and not feed_rules.feed_of(table).ignore_null_updates
+    return overlapping is not None and (not overlapping or has_plain_rows)
+
+
+def events_before(
+    table: TableRef, overlapping: list[LedgerEntry], batch: DataFrame, number: int, rows: DataFrame
+) -> DataFrame:
+    """Return what stands for all accepted events when a batch is applied for which that `is_enough`.
+
+    Args:
+        table: The table.
+        overlapping: The result of `overlapping_batches`.
+        batch: The events of the batch.
+        number: Its sequence in the ledger.
+        rows: The rows of bronze that it can change (`changeable_rows`).
+    """
+    of_rows = _rows_as_events(rows, number, table.config)
+    if not overlapping:
+        return of_rows
+    at = sequence(table.config)
+    lowest = batch.agg(F.min(at).alias(_LOWEST))
+    accepted = feed_events.read(table, overlapping).crossJoin(F.broadcast(lowest)).where(at >= F.col(_LOWEST))
+    return accepted.drop(_LOWEST).unionByName(of_rows, allowMissingColumns=True)
 
 
 def bounds_of_events(events: DataFrame, table: Table) -> Bounds | None:
@@ -75,26 +118,19 @@ def bounds_of_events(events: DataFrame, table: Table) -> Bounds | None:
     return Bounds(lowest, highest)
 
 
-def bounds_of_batches(table: TableRef, entries: list[LedgerEntry]) -> Bounds | None:
-    """Return sequences between which those of batches are, from the metadata of their files; None: these do not tell.
+def bounds_of_batches(table: TableRef, entries: list[LedgerEntry]) -> list[Bounds | None]:
+    """Return sequences between which those of each batch are, from the metadata of its files; None: it does not tell.
 
     Args:
         table: The table.
         entries: The ledger rows of the batches.
     """
     columns = [_paths(name, table.config) for name in feed_rules.feed_of(table.config).sequence_by]
-    found: list[Bounds] = []
-    for footers in change_sets.footers(table, entries):
-        known = [bounds for footer in footers if (bounds := _bounds_of_file(footer, columns)) is not None]
-        if not known or len(known) < len(footers):  # none: the batch is lost
-            return None
-        found += known
-    lowest, highest = [b.lowest for b in found if b.lowest], [b.highest for b in found if b.highest]
-    return Bounds(min(lowest, default=None), max(highest, default=None))
+    return [_bounds_of_batch(footers, columns) for footers in change_sets.footers(table, entries)]
 
 
 def changeable_rows(rows: DataFrame, table: Table) -> DataFrame:
-    """Return the rows of bronze that a batch which is in order can change: not the closed windows of a history.
+    """Return the rows of bronze that a batch can change for which that `is_enough`: not closed windows of a history.
 
     Args:
         rows: Rows of bronze.
@@ -103,30 +139,30 @@ def changeable_rows(rows: DataFrame, table: Table) -> DataFrame:
     return rows.where(scd2.is_open_window()) if table.scd == 2 else rows
 
 
-def rows_as_events(rows: DataFrame, table: Table) -> DataFrame:
-    """Return rows of bronze as the accepted events that matter for a batch which is in order.
+def _rows_as_events(rows: DataFrame, number: int, table: Table) -> DataFrame:
+    """Return rows of bronze as the events that they come from.
 
-    Args:
-        rows: The rows that such a batch can change (`changeable_rows`), with all columns of bronze.
-        table: The table's configuration.
+    They count as arrived with the batch of this number: its deletes count for them, whatever `tombstones` is, and
+    accepted deletes, which these rows have survived, do not.
     """
     if table.scd == 1:
-        return _as_events(rows, FEED_SEQUENCE, table)
+        return _as_events(rows, FEED_SEQUENCE, number, table)
     # The event that opened a window, and the last one in it, if only columns without a history changed since.
-    has_later = F.col(START_AT) != F.col(FEED_SEQUENCE)
-    return _as_events(rows, START_AT, table).unionByName(_as_events(rows.where(has_later), FEED_SEQUENCE, table))
+    later = rows.where(F.col(START_AT) != F.col(FEED_SEQUENCE))
+    return _as_events(rows, START_AT, number, table).unionByName(_as_events(later, FEED_SEQUENCE, number, table))
 
 
-def _as_events(rows: DataFrame, at: str, table: Table) -> DataFrame:
-    """Return rows as upserts whose sequence is in column `at`, and which came before every batch."""
+def _as_events(rows: DataFrame, at: str, number: int, table: Table) -> DataFrame:
+    """Return rows as upserts whose sequence is in column `at`."""
     feed = feed_rules.feed_of(table)
     values = {name: F.col(quote_identifier(name)) for name in stored_schema(table).names}
     for name, stored in zip(feed.sequence_by, sequence_names(feed), strict=True):
         values[name] = F.col(at) if len(feed.sequence_by) == 1 else F.col(quote_identifier(at, stored))
     return rows.select(
         *[value.alias(name) for name, value in values.items()],
-        F.lit(0).cast("bigint").alias(BATCH),
-        *[F.col("_cdc_timestamp").alias(name) for name in (TIME, NEWEST)],
+        F.lit(number).cast("bigint").alias(BATCH),
+        F.col("_cdc_timestamp").alias(TIME),
+        F.lit(_LATEST).cast("timestamp").alias(NEWEST),
         F.lit(UPSERT).alias(KIND),
     )
 
@@ -140,6 +176,14 @@ def _paths(name: str, table: Table) -> list[str]:
     """Return where the files of batches have a part of the sequence: a column, or fields inside columns."""
     fields = {field.name: field.paths for field in table.field_columns}
     return [".".join(path) for path in fields.get(name, ((name,),))]
+
+
+def _bounds_of_batch(footers: list[pq.FileMetaData], columns: list[list[str]]) -> Bounds | None:
+    known = [bounds for footer in footers if (bounds := _bounds_of_file(footer, columns)) is not None]
+    if not known or len(known) < len(footers):  # none: the batch is lost
+        return None
+    lowest, highest = [b.lowest for b in known if b.lowest], [b.highest for b in known if b.highest]
+    return Bounds(min(lowest, default=None), max(highest, default=None))
 
 
 def _bounds_of_file(footer: pq.FileMetaData, columns: list[list[str]]) -> Bounds | None:

@@ -4,7 +4,7 @@
 2. find their kind (truncate, delete or upsert), and those whose sequence is null       lake/feed_events.py
 3. apply `duplicates` to events of one key and sequence, those accepted before included
 4. compute the affected keys from all of their events, and compare them with bronze     bronze/feed.py
-   or, if all events come after those accepted before, from the rows of bronze          bronze/feed_order.py
+   or, if that is enough, from bronze and the batches that overlap this one             bronze/feed_order.py
 """
 
 from __future__ import annotations
@@ -70,8 +70,7 @@ def compare_feed(
         parsed = _without_forgotten(context, snapshot, _read_events(context, of_events, optional_columns))
         read = stack.enter_context(persist_rows(parsed.rows))
         row_count = _count_rows(read, snapshot)
-        if not full:
-            arrival = arrival.with_order(read.where(F.size(PROBLEMS) == 0))
+        arrival = arrival.with_overlapping(read.where(F.size(PROBLEMS) == 0))
         conflicts = stack.enter_context(persist_rows(find_conflicts(arrival, read)))
         has_conflicts = conflicts.count() > 0
         events = mark_rejected(read, conflicts if has_conflicts else None, config)

@@ -28,7 +28,8 @@ class Arrival:
         batch: Its sequence and time.
         newest: The newest time of all batches up to this one.
         current: The rows of bronze before it; None: those of bronze.
-        is_in_order: Whether all of its events are known to come after those of the others (`bronze.feed_order`).
+        overlapping: The others that may have a sequence from its lowest one on (`bronze.feed_order`); None: it is not
+            known which.
     """
 
     context: IngestContext
@@ -36,7 +37,7 @@ class Arrival:
     batch: apply_feed.Batch
     newest: datetime
     current: DataFrame | None
-    is_in_order: bool = False
+    overlapping: list[LedgerEntry] | None = None
 
     @property
     def is_replacement(self) -> bool:
@@ -52,38 +53,39 @@ class Arrival:
         """Return events with the columns of the batch."""
         return feed_events.stamp(events, self.batch.sequence, self.batch.time, self.newest)
 
-    def with_order(self, events: DataFrame) -> Arrival:
-        """Return the batch, with whether it is in order.
+    def with_overlapping(self, events: DataFrame) -> Arrival:
+        """Return the batch with the others that overlap it.
 
         Args:
-            events: Those of its events that can be accepted. No snapshot lies beside them.
+            events: Those of its events that can be accepted.
         """
         table = self.context.table
-        is_possible = self.current is None and not self.is_replacement
-        accepted = feed_order.bounds_of_accepted(table, self.others) if is_possible else None
-        batch = None if accepted is None else feed_order.bounds_of_events(events, table.config)
-        return replace(self, is_in_order=accepted is not None and batch is not None and batch.are_above(accepted))
+        if not self.others:
+            return self
+        bounds = feed_order.bounds_of_events(events, table.config)
+        return replace(self, overlapping=feed_order.overlapping_batches(table, self.others, bounds))
 
     def compare(self, events: DataFrame, is_corrected: bool = False) -> DataFrame:
         """Return the changes of the batch's events in bronze (`apply_feed.compare_batch`)."""
-        table = self.context.table
+        needs_all = is_corrected or self.current is not None or feed_events.has_marks(self.others)
         return apply_feed.compare_batch(
-            table,
+            self.context.table,
             self.others,
             events,
             self.batch,
             self.current,
             is_corrected,
             all_keys=self.is_replacement,
-            is_in_order=self.is_in_order,
+            overlapping=None if needs_all or self.is_replacement else self.overlapping,
         )
 
     def accepted_events(self) -> DataFrame | None:
-        """Return the events of keys that were accepted before; None: none of them has a sequence of this batch."""
-        if not self.others or self.is_in_order:
+        """Return the accepted events of keys that may have a sequence of this batch; None: none can."""
+        entries = self.others if self.overlapping is None else self.overlapping
+        if not entries:
             return None
         no_event = (TRUNCATE, *feed_events.FROM_SNAPSHOT)
-        return feed_events.read(self.context.table, self.others).where(~F.col(KIND).isin(*no_event))
+        return feed_events.read(self.context.table, entries).where(~F.col(KIND).isin(*no_event))
 
 
 def begin_arrival(context: IngestContext, snapshot: LandedSnapshot) -> Arrival:

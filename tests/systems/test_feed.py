@@ -70,14 +70,16 @@ def _batches(random_: random.Random, events: list[Sent]) -> list[Batch]:
 
 
 def _later_batches(random_: random.Random, keys: int) -> list[Batch]:
-    """Two batches in order: all of their sequences are above those that came before; without a truncate, and with."""
+    """Three batches: one is in order, one overlaps it alone, and one is in order and has a truncate."""
+    of_key = {key: random_.sample(range(20, 36), 6) for key in range(keys + 10)}
     found = []
-    for day, lowest, kinds in ((5, 20, [UPSERT, UPSERT, UPSERT, DELETE]), (6, 30, [UPSERT, UPSERT, DELETE])):
-        events = [Sent(None, lowest + 2, TRUNCATE)] if day == 6 else []
-        for key in random_.sample(range(keys + 10), keys // 2):
-            for sequence in random_.sample(range(lowest, lowest + 5), random_.randint(1, 3)):
+    for day, sequences in ((5, range(20, 26)), (6, range(23, 30)), (7, range(30, 36))):
+        events = [Sent(None, 32, TRUNCATE)] if day == 7 else []
+        for key, own in of_key.items():
+            for sequence in [each for each in own if each in sequences][:3]:
+                own.remove(sequence)
                 values = (("a", random_.choice([None, 1, 2])), ("b", random_.choice([None, "x", "y"])))
-                events.append(Sent(f"k{key}", sequence, random_.choice(kinds), values))
+                events.append(Sent(f"k{key}", sequence, random_.choice([UPSERT, UPSERT, UPSERT, DELETE]), values))
         found.append(Batch(day * DAY, tuple(random_.sample(events, len(events)))))
     return found
 
@@ -118,9 +120,9 @@ def test_bronze_is_the_definition_after_each_batch_whatever_their_order(tmp_path
         {"gold.count": ("SELECT t.a AS a, COUNT(*) AS n FROM bronze.current AS t GROUP BY t.a", {})},
     )
     random_ = random.Random(21)
-    late = _batches(random_, _random_events(random_, 60))
-    in_order = _later_batches(random_, 60)
-    batches = [*late[:2], in_order[0], late[2], in_order[1], late[3]]
+    late = _batches(random_, _random_events(random_, 150))
+    later = _later_batches(random_, 150)
+    batches = [late[0], *later[:2], late[1], later[2], *late[2:]]
 
     for number, batch in enumerate(batches, start=1):
         shop.snapshot(f"202501{1 + batch.time // DAY:02d}_000000", t=_csv(batch))
@@ -242,7 +244,7 @@ def test_more_changes_than_the_driver_takes_are_merged_by_spark(shop: Project, t
     assert large("verify").code == 0
 
 
-def test_a_batch_in_order_is_computed_without_the_events_before_it(
+def test_a_batch_reads_the_accepted_batches_that_overlap_it(
     shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ordered, asked, read = shop.copy(tmp_path / "ordered"), list[list[int | None]](), feed_events.read
@@ -254,15 +256,21 @@ def test_a_batch_in_order_is_computed_without_the_events_before_it(
     monkeypatch.setattr(feed_events, "read", read_and_note)
     ordered.snapshot("20250103_000000", t="id,op,seq,a,b\nk1,U,5,5,x\nk2,D,6,,\nk4,U,7,4,n\n")
     assert ordered.run().code == 0
-    assert asked == [[2]]  # bronze reads those of the batch
+    assert asked == [[2]]  # bronze reads those of the batch itself
 
-    ordered.snapshot("20250104_000000", t="id,op,seq,a,b\nk2,U,4,4,late\nk4,U,7,4,n\nk4,U,9,8,n\n")
+    asked.clear()
+    ordered.snapshot("20250104_000000", t="id,op,seq,a,b\nk2,U,4,4,late\nk4,U,7,4,n\nk4,U,9,8,n\nk1,D,3,,\n")
     assert ordered.run().code == 0
-    assert [1, 2] in asked
+    assert ({*map(tuple, asked)}) == {(2,), (3,)}  # the first one ends at 2
+
+    asked.clear()
+    ordered.snapshot("20250105_000000", t="id,op,seq,a,b\nk9,U,1,9,late\nk1,D,2,,\n")
+    assert ordered.run().code == 0
+    assert (1, 2, 3) in map(tuple, asked)
 
     counts = [[row[name] for name in ("inserted", "updated", "deleted", "unchanged")] for row in ordered.ledger()]
-    assert counts == [[2, 0, 0, 0], [1, 1, 1, 0], [0, 1, 0, 2]]
-    assert [(row["id"], row["a"]) for row in ordered.rows("bronze/items")] == [("k1", 5), ("k4", 8)]
+    assert counts == [[2, 0, 0, 0], [1, 1, 1, 0], [0, 1, 0, 3], [1, 0, 0, 1]]
+    assert [(row["id"], row["a"]) for row in ordered.rows("bronze/items")] == [("k1", 5), ("k4", 8), ("k9", 9)]
     assert ordered("verify").code == 0
 
 
@@ -279,6 +287,22 @@ def test_a_lost_bronze_comes_back_with_a_batch_that_was_taken_again(shop: Projec
     shutil.rmtree(again.lake / "bronze/items")
 
     assert (again.run().code, again.rows("bronze/items")) == (0, rows)
+
+
+def test_a_bronze_that_is_behind_a_batch_that_was_taken_again_is_repaired(shop: Project, tmp_path: Path) -> None:
+    behind = shop.copy(tmp_path / "behind")
+    behind.snapshot("20250103_000000", t="id,op,seq,a,b\nk9,D,9,,\n")
+    assert behind.run().code == 0
+    behind.snapshot("20250104_000000", t="id,op,seq,a,b\nk9,U,8,8,dead\nk1,U,8,8,x\n")
+    assert behind("ingest").code == 0
+    behind.snapshot("20250103_000000", t="id,op,seq,a,b\nk9,D,9,,\nk9,D,9,,\n")
+    assert behind("approve", "items", "20250103_000000").code == 0
+
+    result = behind.run()
+
+    assert behind.statuses() == ["accepted"] * 4
+    assert (result.code, [(row["id"], row["a"]) for row in behind.rows("bronze/items")]) == (0, [("k1", 8), ("k2", 2)])
+    assert behind("verify").code == 0
 
 
 def test_diff_shows_what_the_newest_batch_would_change(shop: Project, tmp_path: Path) -> None:

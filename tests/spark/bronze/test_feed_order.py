@@ -1,8 +1,7 @@
-"""A batch of a feed is known to be in order by its events, and by the metadata of the accepted files, and only then."""
+"""The accepted batches that overlap one are found by its events, and by the metadata of their files."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,13 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse.bronze.feed_order import Bounds, bounds_of_accepted, bounds_of_batches, bounds_of_events
+from lakehouse.bronze.feed_order import (
+    Bounds,
+    bounds_of_batches,
+    bounds_of_events,
+    is_enough,
+    overlapping_batches,
+)
 from lakehouse.config import Table
 from lakehouse.config.pipeline import Tuning
 from lakehouse.lake import change_sets, feed_events
@@ -59,7 +64,8 @@ def test_files_tell_the_sequences_between_which_their_events_are(
     table = table_of(spark, tmp_path, tuning, f"seq {kind}", "seq")
     entry = write_batch(table, f"('a', {high}), ('b', {low}), ('c', {high})")
 
-    found, exact = bounds_of_batches(table, [entry]), bounds_of_events(feed_events.read(table, [entry]), table.config)
+    (found,) = bounds_of_batches(table, [entry])
+    exact = bounds_of_events(feed_events.read(table, [entry]), table.config)
 
     assert found is None if len(low) > 5000 else found == exact  # no metadata has such long values
     assert exact is not None
@@ -70,20 +76,20 @@ def test_files_tell_the_sequences_between_which_their_events_are(
 
 @pytest.mark.parametrize("tuning", [IN_DRIVER, BY_SPARK], ids=["driver", "spark"])
 @pytest.mark.parametrize("kind", ["DOUBLE", "FLOAT"])
-def test_a_number_that_may_be_nan_is_never_known_to_be_in_order(
+def test_where_numbers_are_that_may_be_nan_is_never_known(
     spark: SparkSession, tmp_path: Path, tuning: Tuning, kind: str
 ) -> None:
     table = table_of(spark, tmp_path, tuning, f"seq {kind}", "seq")
     entry = write_batch(table, "('a', 1D), ('b', DOUBLE('NaN'))")
 
-    assert bounds_of_batches(table, [entry]) is None
+    assert bounds_of_batches(table, [entry]) == [None]
 
 
 def test_of_several_columns_and_fields_the_bounds_include_all_events(spark: SparkSession, tmp_path: Path) -> None:
     two = table_of(spark, tmp_path / "two", BY_SPARK, "day DATE, n INT", "day", "n")
     entry = write_batch(two, "('a', DATE '2025-01-01', 7), ('b', DATE '2025-01-02', 1)")
     lower, upper = date(2025, 1, 1), date(2025, 1, 2)
-    assert bounds_of_batches(two, [entry]) == Bounds((lower, 1), (upper, 7))
+    assert bounds_of_batches(two, [entry]) == [Bounds((lower, 1), (upper, 7))]
     exact = bounds_of_events(feed_events.read(two, [entry]), two.config)
     assert exact == Bounds((lower, 7), (upper, 1))
 
@@ -93,30 +99,56 @@ def test_of_several_columns_and_fields_the_bounds_include_all_events(spark: Spar
         fields,
         "('a', NULL, {}), ('b', {}, NULL), ('c', {}, {})".format(*(f"NAMED_STRUCT('lsn', {n})" for n in (3, 9, 1, 4))),
     )
-    assert bounds_of_batches(fields, [entry]) == Bounds((1,), (9,))  # 1 counts for no event
+    assert bounds_of_batches(fields, [entry]) == [Bounds((1,), (9,))]  # 1 counts for no event
     assert bounds_of_events(feed_events.read(fields, [entry]), fields.config) == Bounds((3,), (9,))
 
 
-def test_a_batch_is_in_order_if_it_is_above_all_accepted_ones(spark: SparkSession, tmp_path: Path) -> None:
+def test_batches_overlap_one_if_they_may_have_its_lowest_sequence_or_a_higher_one(
+    spark: SparkSession, tmp_path: Path
+) -> None:
     table = table_of(spark, tmp_path, IN_DRIVER, "seq INT", "seq")
-    before = [write_batch(table, "('a', 5), ('b', 2)"), write_batch(table, "('c', 9)", 2)]
+    first, second = write_batch(table, "('a', 5), ('b', 2)"), write_batch(table, "('c', 9)", 2)
     empty = write_batch(table, "('x', 1)", 3)
     none = feed_events.read(table, [empty]).drop(feed_events.KIND).limit(0)
     feed_events.write(table, none, empty.path or "", 0)
+    before = [first, second, empty]
 
-    assert bounds_of_accepted(table, before) == Bounds((2,), (9,))
-    assert bounds_of_accepted(table, [*before, empty]) == Bounds((2,), (9,))
-    assert bounds_of_accepted(table, [empty]) == Bounds(None, None)
-    assert bounds_of_accepted(table, []) is None  # the first batch
-    assert bounds_of_accepted(table, [*before, replace(empty, corrected=0)]) is None  # a snapshot lay beside it
+    def found(lowest: int | None) -> list[LedgerEntry] | None:
+        return overlapping_batches(table, before, Bounds(None if lowest is None else (lowest,), None))
+
+    assert [found(lowest) for lowest in (10, 9, 6, 5, 0, None)] == [
+        [],
+        [second],
+        [second],
+        [first, second],
+        [first, second],
+        [],
+    ]
+    assert overlapping_batches(table, before, None) is None
+    assert overlapping_batches(table, [], Bounds((1,), (1,))) == []
     for file in change_sets.data_files(table, empty):
         file.unlink()
-    assert bounds_of_accepted(table, [*before, empty]) is None  # it is lost
+    assert found(10) is None  # a batch is lost
 
-    accepted = Bounds((2,), (9,))
-    assert [Bounds((n,), (20,)).are_above(accepted) for n in (10, 9, 8)] == [True, False, False]
-    assert Bounds(None, None).are_above(accepted)
-    assert Bounds((0,), (0,)).are_above(Bounds(None, None))
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, (True, True)),
+        ({"scd": 2}, (True, False)),
+        ({"feed": {"sequence_by": ["seq"], "ignore_null_updates": ["b"]}}, (True, False)),
+        ({"feed": {"sequence_by": ["seq"], "ignore_null_updates": True}}, (True, False)),
+    ],
+)
+def test_bronze_and_what_overlaps_is_enough_for_rows_of_single_events(
+    settings: dict[str, Any], expected: tuple[bool, bool]
+) -> None:
+    fields = {"schema": "id STRING, seq INT, b STRING", "feed": {"sequence_by": ["seq"]}}
+    config = Table.model_validate(TABLE | fields | settings)
+    entry = LedgerEntry("t", 1, TIME, "", "accepted", kind="feed")
+
+    assert (is_enough([], config), is_enough([entry], config)) == expected
+    assert not is_enough(None, config)
 
 
 def test_events_without_a_whole_sequence_do_not_count(spark: SparkSession, tmp_path: Path) -> None:
@@ -127,10 +159,10 @@ def test_events_without_a_whole_sequence_do_not_count(spark: SparkSession, tmp_p
     assert bounds_of_events(rows.limit(0), table.config) == Bounds(None, None)
 
 
-def test_a_time_that_python_does_not_have_is_not_known_to_be_in_order(spark: SparkSession, tmp_path: Path) -> None:
+def test_where_a_time_is_that_python_does_not_have_is_not_known(spark: SparkSession, tmp_path: Path) -> None:
     table = table_of(spark, tmp_path, BY_SPARK, "source STRUCT<ts: TIMESTAMP>", "source.ts")
     late = "NAMED_STRUCT('ts', TIMESTAMP_MICROS(253402300800000000))"  # year 10000
     entry = write_batch(table, f"('a', {late})")
 
-    assert bounds_of_batches(table, [entry]) is None
+    assert bounds_of_batches(table, [entry]) == [None]
     assert bounds_of_events(feed_events.read(table, [entry]), table.config) is None
