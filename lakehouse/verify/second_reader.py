@@ -177,8 +177,8 @@ def parse_text(table: CheckedTable, field: T.StructField, text: Column) -> Colum
         A column of the declared name and type; null if the text is not of that type.
     """
     data_type, reader_options = field.dataType, _reader_options(table.config)
-    if isinstance(data_type, T.StringType):
-        return text.alias(field.name)
+    if isinstance(data_type, T.StringType | T.BinaryType):
+        return text.cast(data_type).alias(field.name)
     if isinstance(data_type, T.BooleanType):
         word = F.lower(text)
         return F.when(word.isin(_TRUE_WORDS), True).when(word.isin(_FALSE_WORDS), False).alias(field.name)
