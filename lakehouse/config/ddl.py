@@ -55,17 +55,15 @@ _NAME = re.compile(r"[A-Za-z0-9_]+")
 
 @dataclass(frozen=True)
 class Column:
-    """One declared column.
+    """One declared column; it may be null, also with ``NOT NULL``.
 
     Attributes:
         name: The declared name, without backticks.
         type: The type as written in the DDL, such as ``DECIMAL(10,2)``.
-        is_nullable: Whether it is declared without ``NOT NULL``.
     """
 
     name: str
     type: str
-    is_nullable: bool = True
 
     @property
     def canonical_type(self) -> str:
@@ -201,13 +199,13 @@ class _Parser:
             first = self._position
             self.parse_type()
             text = self._text_since(first)
-            if is_required := self._accept("NOT"):
+            if self._accept("NOT"):
                 self._expect("NULL")
             if self._accept("COMMENT"):
                 self._skip_comment()
         except DdlError as error:
             raise DdlError([f'column "{name}": {problem}' for problem in error.problems]) from None
-        return Column(name, text, not is_required)
+        return Column(name, text)
 
     def _parse_name(self) -> str:
         token = self._peek()

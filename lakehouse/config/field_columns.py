@@ -49,7 +49,7 @@ def find_field(name: str, columns: Sequence[Column]) -> Column | None:
     """Return the field that a dotted name leads to, or None if there is none.
 
     >>> find_field("source.lsn", [Column("source", "STRUCT<lsn: BIGINT>")])
-    Column(name='lsn', type='BIGINT', is_nullable=True)
+    Column(name='lsn', type='BIGINT')
 
     Args:
         name: The name, such as `source.lsn`.

@@ -22,6 +22,7 @@ from lakehouse.models.pushdown import ColumnTypes, SourceBounds, add_bounds, pro
 from lakehouse.models.sql.blocks import Block, Source, split_totals
 from lakehouse.models.sql.float_sums import inexact_sums_error
 from lakehouse.models.sql.plan import Plan
+from lakehouse.spark.collect import with_nullable_fields
 
 PREVIOUS, CURRENT = "previous", "current"
 KEY_PREFIX = "_cdc_key_"
@@ -166,7 +167,7 @@ class BlockReader:
 
     def run_sql(self, text: str) -> DataFrame:
         """Return the rows of a SELECT over the views, with the model's parameters."""
-        return self._spark.sql(text, args=self._arguments)
+        return with_nullable_fields(self._spark.sql(text, args=self._arguments))
 
     def require_exact_sums(self, model: str) -> None:
         """Raise if the model adds up DOUBLE: computed twice over the same rows, the sums would differ.

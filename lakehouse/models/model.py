@@ -25,6 +25,7 @@ from lakehouse.lake.marked_rows import live_cached_changes, live_rows
 from lakehouse.lake.quarantine import QuarantineState, read_state
 from lakehouse.models.sql.plan import Plan
 from lakehouse.schema.mismatch import schema_mismatches
+from lakehouse.spark.collect import with_nullable_fields
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage.delta_log import TableVersion
 from lakehouse.storage.paths import Lake
@@ -265,7 +266,7 @@ def run_model_query(
     names = {relation: f"_{relation.replace('.', '_', 1)}_{uuid.uuid4().hex}" for relation in relations}
     for relation, rows in relations.items():
         rows.createOrReplaceTempView(names[relation])
-    return spark.sql(rewrite(model.plan.sql_with_names(names)), args=model.arguments)
+    return with_nullable_fields(spark.sql(rewrite(model.plan.sql_with_names(names)), args=model.arguments))
 
 
 def with_relation_names(text: str) -> str:

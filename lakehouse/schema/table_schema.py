@@ -64,7 +64,7 @@ def declared_schema(table: Table) -> T.StructType:
 
 @lru_cache(maxsize=256)
 def parse_schema(ddl: str) -> T.StructType:
-    """Return the schema of a DDL text with every column nullable.
+    """Return the schema of a DDL text with every column nullable, and every field inside one.
 
     Spark's own parser needs a JVM, and commands that only read start none.
 
@@ -81,6 +81,5 @@ def _data_type(text: str) -> T.DataType:
     if name.startswith("ARRAY<"):
         return T.ArrayType(_data_type(array_element(text)))
     if name.startswith("STRUCT<"):
-        fields = struct_columns(text)
-        return T.StructType([T.StructField(field.name, _data_type(field.type), field.is_nullable) for field in fields])
+        return T.StructType([T.StructField(field.name, _data_type(field.type)) for field in struct_columns(text)])
     return _SIMPLE_TYPES[name]

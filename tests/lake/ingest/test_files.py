@@ -332,3 +332,36 @@ def test_a_row_that_was_deleted_and_comes_again_is_live_and_both_are_in_the_chan
     sets = [[(row["_cdc_operation"], row["id"]) for row in project.change_set(e)] for e in project.ledger()]
     assert sets == [[("I", "a"), ("I", "b")], [("D", "b")], [("I", "b")]]
     assert by_key(project, "items") == {"a": (1,), "b": (2,)}
+
+
+STRUCTS = "s STRUCT<x: INT NOT NULL, y: STRING>, a ARRAY<STRUCT<z: INT NOT NULL>>"
+ALWAYS = "named_struct('x', 1, 'y', 'a')"  # of whose fields Spark knows that none is null
+
+
+@pytest.mark.parametrize("tuning", [{}, {"small_table_bytes": 0, "local_rows": 1}], ids=["driver", "spark"])
+def test_a_struct_may_be_null_though_its_fields_are_not(
+    spark: SparkSession, tmp_path: Path, tuning: dict[str, int]
+) -> None:
+    totals = (
+        f"SELECT i.s AS g, MAX({ALWAYS}) AS m, GROUPING_ID() AS gid FROM bronze.items AS i GROUP BY i.s WITH ROLLUP"
+    )
+    models: dict[str, tuple[str, dict[str, Any]]] = {
+        "silver.s": (
+            f"SELECT i.id AS id, i.s AS s, CASE WHEN i.id > 'a' THEN {ALWAYS} END AS m FROM bronze.items AS i",
+            {"keys": ["id"]},
+        ),
+        "gold.g": (totals, {"keys": ["g", "gid"]}),
+    }
+    shop = Project(tmp_path, {"items": table("t.json", f"id STRING, {STRUCTS}")}, models, tuning=tuning)
+    put(shop, FIRST, {"t.json": '{"id": "a", "s": null, "a": [null]}\n{"id": "b", "s": {"x": 1}, "a": [{"z": 1}]}\n'})
+    assert shop.run().code == 0
+    changed = '{"id": "a", "s": {"x": 2}, "a": null}\n{"id": "b", "s": null}\n{"id": "c", "s": {"y": "only"}}\n'
+    put(shop, SECOND, {"t.json": changed})
+    assert shop.run().code == 0
+
+    only = {"x": None, "y": "only"}
+    assert by_key(shop, "items") == {"a": ({"x": 2, "y": None}, None), "b": (None, None), "c": (only, None)}
+    always = {"x": 1, "y": "a"}
+    assert [row["m"] for row in shop.rows("silver/s")] == [None, always, always]
+    assert {row["m"]["x"] for row in shop.rows("gold/g")} == {1}
+    assert shop("verify").code == 0

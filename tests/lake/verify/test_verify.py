@@ -7,19 +7,22 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers import Project
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.cli import app
 from lakehouse.lake import delta
+from lakehouse.models.model import run_model_query
 from lakehouse.runner import stages
 from lakehouse.spark import session
 from lakehouse.storage import delta_log
 from lakehouse.storage.paths import Lake
+from lakehouse.verify import model_sql
 
 SAME, KEPT = "bronze = the last accepted snapshot", "keys in quarantine keep their row"
 REPLAY, FEED = "bronze = its Change Data Feed, replayed", "Change Data Feed = the ledger"
@@ -203,6 +206,22 @@ def test_claims_without_evidence_or_with_waiting_changes_are_not_checkable(
     gone = {("orders", what) for what in (KEPT, SETS, REPLAY, FEED, ONCE, EQUAL)}
     assert with_result(checks, "not checkable") == gone | {("silver.orders", "silver = its SQL")}, checks
     assert "changes wait: bronze.orders" in checks["silver.orders", "silver = its SQL"]["figures"]
+
+
+def test_a_model_whose_sql_fails_for_a_row_is_not_checkable(
+    good: Shop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_and_fail(*arguments: Any) -> DataFrame:
+        return run_model_query(*arguments).where("CAST(concat('no time of ', id) AS TIMESTAMP) IS NULL")
+
+    monkeypatch.setattr(model_sql, "run_model_query", run_and_fail)
+
+    code, checks = good.verify(capsys, "silver.orders")
+
+    check = checks["silver.orders", "silver = its SQL"]
+    assert (code, check["result"], check["code"]) == (5, "not checkable", 5)
+    assert "its SQL cannot be computed over all rows: [CAST_INVALID_INPUT]" in check["figures"]
+    assert not with_result(checks, "failed")
 
 
 @pytest.mark.parametrize("has_checkpoint_of_each", [False, True])  # the feed skips the missing commit in silence
