@@ -176,17 +176,11 @@ def quarantined_keys(table: CheckedTable, since: int | None = None) -> DataFrame
         key: without_null_texts(table.config, key, F.try_element_at(texts, name), is_of_reader=False)
         for key, name in names.items()
     }
-    values = [_key_of_text(table, table.schema[key], text) for key, text in of_keys.items()]
+    values = [parse_text(table, table.schema[key], text) for key, text in of_keys.items()]
     # A record of the wrong length has no column at fault: what seems to be its key may be another field.
     rows = _quarantined_rows(table, since).select(*values, F.col("column").isNotNull().alias(_IS_KEY_KNOWN))
     by_key = rows.where(_all_not_null(keys)).groupBy(*map(quoted_column, keys))
     return by_key.agg(F.bool_or(_IS_KEY_KNOWN).alias(_IS_KEY_KNOWN))
-
-
-def _key_of_text(table: CheckedTable, field: T.StructField, text: Column) -> Column:
-    if table.config.format == "parquet" and isinstance(field.dataType, T.BinaryType):  # as JSON writes bytes
-        return F.try_to_binary(text, F.lit("base64")).alias(field.name)
-    return parse_text(table, field, text)
 
 
 def known_keys_of(quarantined: DataFrame) -> DataFrame:
