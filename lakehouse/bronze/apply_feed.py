@@ -61,7 +61,7 @@ def compare_batch(
     config = table.config
     stored = stored_rows(table) if current is None else current
     earlier: DataFrame | None = None
-    if overlapping is not None and feed_order.is_enough(overlapping, config):
+    if overlapping is not None and feed_order.is_enough(overlapping, before, config):
         stored = feed_order.changeable_rows(stored, config)
         earlier = feed_order.events_before(table, overlapping, events, batch.sequence, stored)
     elif before:

@@ -33,7 +33,7 @@ from lakehouse.schema.table_schema import stored_schema
 _UNORDERED = {"FLOAT", "DOUBLE", "INT96"}  # physical types whose statistics leave out NaN, or are not in order
 
 _LATEST = datetime(9999, 12, 31, tzinfo=timezone.utc)
-_LOWEST = "_feed_lowest"
+_LOWEST, _AT = "_feed_lowest", "_feed_at"
 
 
 class Bounds(NamedTuple):
@@ -66,15 +66,20 @@ def overlapping_batches(table: TableRef, before: list[LedgerEntry], batch: Bound
     return [entry for entry, own in zip(before, bounds, strict=True) if own and own.reach(batch.lowest)]
 
 
-def is_enough(overlapping: list[LedgerEntry] | None, table: Table) -> bool:
-    """Return whether a batch can be applied with bronze and the batches that overlap it.
+def is_enough(overlapping: list[LedgerEntry] | None, before: list[LedgerEntry], table: Table) -> bool:
+    """Return whether a batch is to be applied with bronze and the batches that overlap it.
+
+    If these have most of the events, reading all of them costs less than reading bronze, too.
 
     Args:
         overlapping: The result of `overlapping_batches`.
+        before: The ledger rows of all batches before it.
         table: The table's configuration.
     """
-    has_plain_rows = table.scd == 1 and not feed_rules.feed_of(table).ignore_null_updates
-    return overlapping is not None and (not overlapping or has_plain_rows)
+    if not overlapping:
+        return overlapping is not None
+    few = 2 * sum(map(feed_events.event_count, overlapping)) <= sum(map(feed_events.event_count, before))
+    return few and table.scd == 1 and not feed_rules.feed_of(table).ignore_null_updates
 
 
 def events_before(
@@ -145,19 +150,15 @@ def _rows_as_events(rows: DataFrame, number: int, table: Table) -> DataFrame:
     They count as arrived with the batch of this number: its deletes count for them, whatever `tombstones` is, and
     accepted deletes, which these rows have survived, do not.
     """
-    if table.scd == 1:
-        return _as_events(rows, FEED_SEQUENCE, number, table)
-    # The event that opened a window, and the last one in it, if only columns without a history changed since.
-    later = rows.where(F.col(START_AT) != F.col(FEED_SEQUENCE))
-    return _as_events(rows, START_AT, number, table).unionByName(_as_events(later, FEED_SEQUENCE, number, table))
-
-
-def _as_events(rows: DataFrame, at: str, number: int, table: Table) -> DataFrame:
-    """Return rows as upserts whose sequence is in column `at`."""
+    at = F.col(FEED_SEQUENCE)
+    if table.scd == 2:
+        # The event that opened a window, and the last one in it, if only columns without a history changed since.
+        at = F.explode(F.array_distinct(F.array(START_AT, FEED_SEQUENCE)))
+    rows = rows.withColumn(_AT, at)
     feed = feed_rules.feed_of(table)
     values = {name: F.col(quote_identifier(name)) for name in stored_schema(table).names}
     for name, stored in zip(feed.sequence_by, sequence_names(feed), strict=True):
-        values[name] = F.col(at) if len(feed.sequence_by) == 1 else F.col(quote_identifier(at, stored))
+        values[name] = F.col(_AT) if len(feed.sequence_by) == 1 else F.col(quote_identifier(_AT, stored))
     return rows.select(
         *[value.alias(name) for name, value in values.items()],
         F.lit(number).cast("bigint").alias(BATCH),

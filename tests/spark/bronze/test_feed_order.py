@@ -145,10 +145,11 @@ def test_bronze_and_what_overlaps_is_enough_for_rows_of_single_events(
 ) -> None:
     fields = {"schema": "id STRING, seq INT, b STRING", "feed": {"sequence_by": ["seq"]}}
     config = Table.model_validate(TABLE | fields | settings)
-    entry = LedgerEntry("t", 1, TIME, "", "accepted", kind="feed")
+    large, small = (LedgerEntry("t", n, TIME, "", "accepted", kind="feed", rows_read=n, quarantined=0) for n in (9, 2))
 
-    assert (is_enough([], config), is_enough([entry], config)) == expected
-    assert not is_enough(None, config)
+    assert (is_enough([], [large, small], config), is_enough([small], [large, small], config)) == expected
+    assert not is_enough([large], [large, small], config)
+    assert not is_enough(None, [large], config)
 
 
 def test_events_without_a_whole_sequence_do_not_count(spark: SparkSession, tmp_path: Path) -> None:
