@@ -79,13 +79,16 @@ def downloaded_by_one(settings: Mapping[str, str]) -> Iterator[None]:
         try:
             file = private_dirs.cache_folder("packages") / "downloaded"
             downloaded = stack.enter_context(private_dirs.open_private(file, os.O_RDWR | os.O_CREAT))
-            if is_missing := packages is not None and packages not in downloaded.read().splitlines():
+            is_missing = packages is not None and packages not in downloaded.read().splitlines()
+            if is_missing:
                 fcntl.flock(downloaded, fcntl.LOCK_EX)
+                is_missing = packages not in downloaded.read().splitlines()  # what was added while this process waited
+            if not is_missing:
+                fcntl.flock(downloaded, fcntl.LOCK_UN)
         except (ConfigError, OSError):  # no cache folder, or one without locks: nothing is known of other processes
             is_missing = False
         yield
         if is_missing:
-            downloaded.seek(0, os.SEEK_END)  # another process may have added its own
             print(packages, file=downloaded)
 
 

@@ -79,18 +79,21 @@ def test_one_process_at_a_time_downloads_packages_that_are_not_there(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     first, second = {"spark.jars.packages": "org:first:1.0"}, {"spark.jars.packages": "org:second:1.0"}
-    started = threading.Event()
+    started = {"first": threading.Event(), "second": threading.Event()}
 
-    def start() -> None:
-        with jars.downloaded_by_one(second):
-            started.set()
+    def start(settings: dict[str, str], name: str) -> None:
+        with jars.downloaded_by_one(settings):
+            started[name].set()
 
-    other = threading.Thread(target=start)
+    others = [threading.Thread(target=start, args=each) for each in ((first, "first"), (second, "second"))]
     with jars.downloaded_by_one(first):
-        other.start()
-        assert not started.wait(0.3)
-    assert started.wait(10)
-    other.join()
+        for other in others:
+            other.start()
+        assert not started["first"].wait(0.3)
+        assert not started["second"].is_set()
+    for other in others:
+        other.join(10)
+    assert all(event.is_set() for event in started.values())
 
     with jars.downloaded_by_one(first), jars.downloaded_by_one(second), jars.downloaded_by_one({}):
         pass  # nobody waits for what is there
