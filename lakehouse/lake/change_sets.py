@@ -287,8 +287,7 @@ def written_schema(table: TableRef, entry: LedgerEntry) -> T.StructType:
     """
     try:
         for path in _files(table.lake.path(entry.path or "")):
-            with path.open("rb") as file:
-                schema = (pq.read_metadata(file).metadata or {}).get(_SPARK_SCHEMA)
+            schema = (_footer(path).metadata or {}).get(_SPARK_SCHEMA)
             if schema is not None:
                 return T.StructType.fromJson(json.loads(schema))
     except (OSError, ValueError):  # Spark reports what is wrong with the file
@@ -356,8 +355,7 @@ def count_erased(folder: StorePath) -> Counter[str]:
 
 def count_erased_in_file(path: StorePath) -> Counter[str]:
     """Return how many rows were erased from one file of a change set, by operation."""
-    with path.open("rb") as file:
-        counts = (pq.read_metadata(file).metadata or {}).get(ERASED_KEY.encode(), b"{}")
+    counts = (_footer(path).metadata or {}).get(ERASED_KEY.encode(), b"{}")
     return Counter(json.loads(counts))
 
 
