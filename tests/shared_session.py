@@ -6,12 +6,9 @@ the active session. The endpoint of a bucket is set when the bucket is created (
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import os
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
@@ -32,11 +29,8 @@ def spark() -> Iterator[SparkSession]:
 @functools.cache  # each conftest that imports the fixture has one of its own
 def _start() -> SparkSession:
     os.environ |= CREDENTIALS  # a JVM's environment is that of its start
-    # The first session downloads Delta's packages; two processes must not do so at the same time.
-    with (Path(tempfile.gettempdir()) / "lakehouse-tests.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        # With the settings for large data: this JVM runs for many minutes, so full compilation pays. An archive of
-        # classes for S3 would serve this session alone.
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv(SWITCH, "off")
-            return get_session(Lake("s3a://tests/lake"), "tests", data_bytes=SMALL_DATA_BYTES)
+    # With the settings for large data: this JVM runs for many minutes, so full compilation pays. An archive of
+    # classes for S3 would serve this session alone.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(SWITCH, "off")
+        return get_session(Lake("s3a://tests/lake"), "tests", data_bytes=SMALL_DATA_BYTES)
