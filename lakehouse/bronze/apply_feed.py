@@ -66,16 +66,14 @@ def compare_batch(
         earlier = feed_order.events_before(table, overlapping, events, batch.sequence, stored)
     elif before:
         earlier = feed_events.read(table, before)
-    # Rows of bronze lack the columns of an event that the feed drops.
-    all_events = events if earlier is None else earlier.unionByName(events, allowMissingColumns=True)
+    all_events = events if earlier is None else earlier.unionByName(events)
     has_marks = is_corrected or feed_events.has_marks(before)
     truncated, marked = feed.of_all_keys(all_events, config, has_marks)
     if earlier is not None and not all_keys:
         keys = feed.keys_of(events, config)
         if truncated is not None:
             keys = keys.unionByName(feed.truncated_keys(events, stored, config)).distinct()
-        earlier = earlier.join(keys, on=list(config.keys), how="left_semi")
-        all_events = earlier.unionByName(events, allowMissingColumns=True)
+        all_events = earlier.join(keys, on=list(config.keys), how="left_semi").unionByName(events)
         stored = stored.join(keys, on=list(config.keys), how="left_semi")
     wanted = feed.fold(all_events, truncated, marked, config)
     of_batch = (F.lit(batch.sequence).cast("bigint"), F.lit(batch.time).cast("timestamp"))

@@ -31,7 +31,6 @@ from lakehouse.lake.table_ref import TableRef
 from lakehouse.schema.table_schema import stored_schema
 
 _UNORDERED = {"FLOAT", "DOUBLE", "INT96"}  # physical types whose statistics leave out NaN, or are not in order
-
 _LATEST = datetime(9999, 12, 31, tzinfo=timezone.utc)
 _LOWEST, _AT = "_feed_lowest", "_feed_at"
 
@@ -94,13 +93,14 @@ def events_before(
         number: Its sequence in the ledger.
         rows: The rows of bronze that it can change (`changeable_rows`).
     """
-    of_rows = _rows_as_events(rows, number, table.config)
+    at, of_rows = sequence(table.config), _rows_as_events(rows, number, table.config)
+    dropped = [field for field in batch.schema if field.name not in of_rows.columns]  # bronze has none of these
+    of_rows = of_rows.select("*", *[F.lit(None).cast(field.dataType).alias(field.name) for field in dropped])
     if not overlapping:
         return of_rows
-    at = sequence(table.config)
     lowest = batch.agg(F.min(at).alias(_LOWEST))
     accepted = feed_events.read(table, overlapping).crossJoin(F.broadcast(lowest)).where(at >= F.col(_LOWEST))
-    return accepted.drop(_LOWEST).unionByName(of_rows, allowMissingColumns=True)
+    return accepted.drop(_LOWEST).unionByName(of_rows)
 
 
 def bounds_of_events(events: DataFrame, table: Table) -> Bounds | None:
