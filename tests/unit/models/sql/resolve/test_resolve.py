@@ -399,6 +399,17 @@ def test_an_aggregate_of_rows_in_no_defined_order_is_a_warning(tmp_path: Path, a
     assert len(plan(tmp_path, totals)["silver.m"].warnings) == bool(instead)
 
 
+@pytest.mark.parametrize(
+    ("call", "instead"),
+    [("aes_encrypt(t.nome, 'k')", "'GCM', 'DEFAULT', iv"), ("hll_sketch_agg(t.nome)", "functions of the inputs alone")],
+)
+def test_a_function_with_several_results_for_the_same_rows_is_refused(tmp_path: Path, call: str, instead: str) -> None:
+    with pytest.raises(ConfigError, match="the same inputs would not always give the same rows") as error:
+        plan(tmp_path, f"SELECT t.uf AS id, {call} AS x FROM bronze.t AS t GROUP BY t.uf, t.nome")
+
+    assert instead in str(error.value)
+
+
 def test_an_unlisted_sql_file_and_a_warning_about_a_model_are_shown_by_validate_and_each_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
