@@ -176,21 +176,17 @@ def _backlog(folder: Path) -> Project:
     return project
 
 
+def _accepted(folder: Path, days: tuple[int, ...] = (1, 2, 4)) -> Project:
+    project = _items_only(folder)
+    for day in days:
+        _deliver(project, day)
+        _run(project)
+    return project
+
+
 def _late(folder: Path) -> Project:
     """The second snapshot comes after the fourth one, and was rejected for being late."""
-    project = _items_only(folder)
-    for day in (1, 4, 2):
-        _deliver(project, day)
-        _run(project)
-    return project
-
-
-def _accepted(folder: Path) -> Project:
-    project = _items_only(folder)
-    for day in (1, 2, 4):
-        _deliver(project, day)
-        _run(project)
-    return project
+    return _accepted(folder, (1, 4, 2))
 
 
 def _retyped(folder: Path) -> Project:
