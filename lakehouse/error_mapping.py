@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal, TypeVar
 
 from lakehouse.errors import ConfigError, InfrastructureError, LakehouseError
@@ -120,7 +120,7 @@ def to_lakehouse_error(error: BaseException, verbose: bool = False) -> Lakehouse
             expected="the packages of conf/spark-s3.conf, for a lake on s3a://",
             next_step="spark-submit --load-spark-defaults --properties-file conf/spark-s3.conf jobs/run.py PIPELINE",
         )
-    if _is_of_dead_jvm(error):
+    if any(map(_is_of_dead_jvm, _with_handled(error))):
         return InfrastructureError(
             "the JVM of Spark has ended in the middle of the command",
             expected="a JVM with enough memory: a single value of hundreds of megabytes needs more than the default",
@@ -166,6 +166,14 @@ def _missing_permission(path: str, operation: str) -> ConfigError:
         where=path,
         next_step="have the permission granted, or use other credentials",
     )
+
+
+def _with_handled(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, and those that were being handled when it was raised: PySpark raises some errors anew."""
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__ or found.__context__
 
 
 def _is_of_dead_jvm(error: BaseException) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import re
 import socket
+from types import SimpleNamespace
 
 import pytest
 from py4j.clientserver import ClientServerConnection, JavaParameters, PythonParameters
 from py4j.java_gateway import GatewayProperty
 from py4j.protocol import Py4JError, Py4JNetworkError
-from pyspark.errors import AnalysisException, PySparkException
+from pyspark.errors import AnalysisException, PySparkException, PySparkValueError
+from pyspark.sql.classic.dataframe import DataFrame
 
 from lakehouse.error_mapping import is_transient, retry_transient, to_lakehouse_error
 from lakehouse.errors import ConfigError, DataRefused, ExitCode, InfrastructureError, LakeBusy, LakehouseError
@@ -87,6 +89,17 @@ def test_a_jvm_that_has_ended_is_named_by_whatever_py4j_raises() -> None:
 
     assert isinstance(error, InfrastructureError)
     assert error.found == "the JVM of Spark has ended in the middle of the command"
+
+
+def test_a_jvm_that_has_ended_is_named_if_pyspark_raises_an_error_of_its_own() -> None:
+    class Dead:
+        def schema(self) -> None:
+            raise Py4JError("An error occurred while calling o727.schema")
+
+    with pytest.raises(PySparkValueError, match="CANNOT_PARSE_DATATYPE") as raised:
+        DataFrame.schema.func(SimpleNamespace(_jdf=Dead()))  # type: ignore[attr-defined]
+
+    assert to_lakehouse_error(raised.value).found == "the JVM of Spark has ended in the middle of the command"
 
 
 @pytest.mark.parametrize(
