@@ -185,7 +185,9 @@ def _refresh_row_by_row(context: RefreshContext, relation: str, changes: CachedR
     new_rows = run_model_query(spark, model, {relation: current_rows})
     old_rows = run_model_query(spark, model, {relation: before_images})
     # The file order column is part of the affected keys, so that files are skipped by its values as well.
-    columns = [*model.plan.keys, *filter(None, [context.file_order_column(new_rows)])]
+    columns, order = list(model.plan.keys), context.file_order_column(new_rows)
+    if order and order.lower() not in map(str.lower, columns):
+        columns.append(order)
     affected = old_rows.select(*columns).unionByName(new_rows.select(*columns)).distinct()
     count = changes.rows.count() if changes.local_rows is None else changes.local_rows.num_rows
     expect_few = count <= model.tuning.local_rows

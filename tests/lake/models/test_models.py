@@ -107,6 +107,24 @@ def test_files_are_ordered_by_the_day_that_later_models_look_up(first: Project) 
     assert [day for file in days for day in file] == ["2025-01-01", "2025-01-02", "2025-01-05", "2025-01-05"]
 
 
+def test_the_day_that_later_models_look_up_may_be_a_key(tmp_path: Path) -> None:
+    days = {"file": "days.csv", "format": "csv", "schema": "day DATE, n INT", "keys": ["day"]}
+    models = {
+        "silver.days": ("SELECT d.day AS day, d.n AS n FROM bronze.days AS d", {"keys": ["day"]}),
+        "gold.days": ("SELECT s.day AS day, SUM(s.n) AS n FROM silver.days AS s GROUP BY s.day", {}),
+    }
+    project = Project(tmp_path, {"days": days}, models, tuning=INCREMENTAL)
+    project.snapshot("20250101_000000", days="day,n\n2025-01-01,1\n2025-01-02,2\n2025-01-03,3\n")
+    assert project.run().code == 0
+    project.snapshot("20250102_000000", days="day,n\n2025-01-01,1\n2025-01-02,5\n2025-01-03,3\n")
+
+    done = project.run()
+
+    assert done.code == 0, done.document
+    assert done.statuses("silver") == {"silver.days": "row-wise"}
+    assert [row["n"] for row in project.rows("gold/days")] == [1, 5, 3]
+
+
 def test_each_incremental_refresh_equals_a_full_one(second: Project, done: Result) -> None:
     assert done.code == 0, done.stderr
     assert done.statuses("silver") | done.statuses("gold") == {
