@@ -44,7 +44,12 @@ def run_many(options: argparse.Namespace, folder: Path) -> int:
     fuzz = Fuzz(folder, options.keep, options.tables, options.snapshots, options.shrink_seconds, options.verbose)
     end, number = time.monotonic() + 60 * options.minutes, 0
     while time.monotonic() < end:
-        fuzz.run_case(f"{options.seed}.{number}" if number else options.seed)
+        seed = f"{options.seed}.{number}" if number else options.seed
+        try:
+            fuzz.run_case(seed)
+        except Exception:  # such as of a JVM that has ended
+            print(f"case {seed} has ended the fuzz; again: make fuzz SEED={seed} MINUTES=1", flush=True)
+            raise
         number += 1
     print(fuzz.summary())
     return int(bool(fuzz.found))

@@ -15,11 +15,12 @@ from lakehouse.models.sql.blocks.ties import function_name
 NEWEST_SNAPSHOT = ("newest_snapshot", "as_of")  # two names of the time of the newest accepted snapshot
 PARAMETERS = (*NEWEST_SNAPSHOT, "business_timezone")
 
+_LEAST_INT = -(1 << 31)
 _CURRENT_TIME_LITERALS = frozenset({"now", "today", "yesterday", "tomorrow"})  # as in TIMESTAMP 'now'
 
 
 def require_deterministic(model: str, query: exp.Expr, tokens: list[Token], where: str) -> None:
-    """Raise if SQL depends on the clock, on chance, on the reader or on the order of rows.
+    """Raise if SQL depends on the clock, on chance, on the reader, on the order of rows or on foreign memory.
 
     Args:
         model: The model's name, or another subject for the message.
@@ -52,12 +53,30 @@ def require_deterministic(model: str, query: exp.Expr, tokens: list[Token], wher
     if not found and any(map(_draws_vector, query.find_all(exp.Anonymous))):
         found = [token for token in tokens if token.text.lower() == "aes_encrypt"]
         expected = "a vector from the inputs: aes_encrypt(x, key, 'GCM', 'DEFAULT', iv); or mode 'ECB', which has none"
+    for call in query.find_all(exp.Bracket):
+        if _reads_foreign_memory(call):
+            raise ConfigError(
+                f"{model} uses element_at({call.this.sql('spark')}, {_LEAST_INT}), at which Spark reads memory outside"
+                " of the array: another value each time, or the JVM ends",
+                expected="another index: no array has this one; for a map: x[key]",
+                where=where,
+            )
     if found:
         raise ConfigError(
             f"{model} uses {found[0].text}: the same inputs would not always give the same rows",
             expected=expected,
             where=f"{where}:{found[0].line}",
         )
+
+
+def _reads_foreign_memory(call: exp.Bracket) -> bool:
+    """Return whether a call is an element_at or a try_element_at whose index has no absolute value as an INT.
+
+    Spark compares that value with the array's size (Spark 4.2, `ElementAt`).
+    """
+    index = call.expressions[0] if call.args.get("offset") == 1 and call.expressions else None
+    value = index.unnest() if index is not None else None
+    return isinstance(value, exp.Neg) and value.this.unnest().name == str(-_LEAST_INT)
 
 
 def _draws_vector(call: exp.Anonymous) -> bool:

@@ -416,6 +416,7 @@ def test_totals_without_a_grouping_id_are_refused(totals: str, selected: str, ke
         *("hll_sketch_agg(t.v)", "kll_sketch_agg_bigint(t.v)", "histogram_numeric(t.v, 3)", "current_path()"),
         *("aes_encrypt(t.v, 'k')", "`AES_ENCRYPT`(t.v, 'k', 'GCM')", "aes_encrypt(t.v, 'k', 'CBC', 'PKCS', '')"),
         *("hex(aes_encrypt(t.v, 'k', t.mode))",),
+        *("element_at(t.v, -2147483648)", "try_element_at(t.v, - (2147483648))"),
         *("timestamp'now'", "date 'today'", "CAST('now' AS TIMESTAMP)", "reflect('java.util.UUID', 'randomUUID')"),
     ],
 )
@@ -424,7 +425,11 @@ def test_functions_of_the_clock_of_chance_or_of_the_reader_are_refused(word: str
 
 
 @pytest.mark.parametrize(
-    "call", ["aes_encrypt(t.v, 'k', 'ecb')", "aes_encrypt(t.v, 'k', 'GCM', 'DEFAULT', t.iv)", "theta_sketch_agg(t.v)"]
+    "call",
+    [
+        *("aes_encrypt(t.v, 'k', 'ecb')", "aes_encrypt(t.v, 'k', 'GCM', 'DEFAULT', t.iv)", "theta_sketch_agg(t.v)"),
+        *("element_at(t.v, -2147483647)", "try_element_at(t.v, t.iv)", "t.v[-2147483648]", "get(t.v, -2147483648)"),
+    ],
 )
 def test_what_has_one_result_for_the_same_inputs_is_accepted(call: str) -> None:
     plan_sql(f"SELECT t.id, {call} AS v {T} GROUP BY t.id, t.v, t.iv", "id")
