@@ -13,6 +13,7 @@ Of a table with `missing`, `missing_keys.py` does step 4; of one with a change f
 """
 
 from lakehouse.bronze.apply import BronzeResult, apply_pending, is_current, is_rebuild_pending, refresh
+from lakehouse.bronze.apply_feed import ComputedBatch
 from lakehouse.bronze.fold import fold_to_live_rows, require_all_change_sets, require_values_fit
 from lakehouse.bronze.missing_keys import MissingKeys, find_missing, find_missing_by_slice
 from lakehouse.bronze.read import (
@@ -30,6 +31,7 @@ from lakehouse.bronze.scd2 import is_open_window, row_keys
 __all__ = [
     "STATE_FIELDS",
     "BronzeResult",
+    "ComputedBatch",
     "MissingKeys",
     "apply_pending",
     "current_rows",

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.bronze import apply_feed, backlog, feed_rules, fold, missing_keys, scd2
+from lakehouse.bronze.apply_feed import ComputedBatch
 from lakehouse.bronze.read import live_rows
 from lakehouse.config import Table
 from lakehouse.config.row_keys import ROW_COUNT, ROW_ID
@@ -69,7 +70,13 @@ class BronzeResult:
         )
 
 
-def refresh(table: TableRef, history: LedgerHistory, snapshot_bytes: int, full_refresh: bool = False) -> BronzeResult:
+def refresh(
+    table: TableRef,
+    history: LedgerHistory,
+    snapshot_bytes: int,
+    full_refresh: bool = False,
+    computed: ComputedBatch | None = None,
+) -> BronzeResult:
     """Bring a table to the ledger's last accepted sequence.
 
     Args:
@@ -77,6 +84,7 @@ def refresh(table: TableRef, history: LedgerHistory, snapshot_bytes: int, full_r
         history: The ledger's rows of the table.
         snapshot_bytes: The size of its newest snapshot.
         full_refresh: Whether to compare bronze with all change sets, regardless of its sequence.
+        computed: Of a change feed: the changes of the newest batch, if `ingest` has just computed them.
 
     Returns:
         The counts of rows and commits.
@@ -95,14 +103,14 @@ def refresh(table: TableRef, history: LedgerHistory, snapshot_bytes: int, full_r
     if is_current(delta.current_version(table.spark, table.bronze), table.config, history):
         return BronzeResult()
     if snapshot_bytes < table.tuning.stream_from_bytes:
-        return apply_pending(table, history, snapshot_bytes)
+        return apply_pending(table, history, snapshot_bytes, computed)
     results: list[BronzeResult] = []
     failures: list[Exception] = []
 
     def on_batch(batch: DataFrame, _: int) -> None:
         try:
             batch_table = table.with_spark(isolated_session(batch.sparkSession, snapshot_bytes))
-            results.append(apply_pending(batch_table, history, snapshot_bytes))
+            results.append(apply_pending(batch_table, history, snapshot_bytes, computed))
             failpoint("before_checkpoint", table.name)
         except Exception as error:
             failures.append(error)
@@ -118,7 +126,7 @@ def refresh(table: TableRef, history: LedgerHistory, snapshot_bytes: int, full_r
         file_io.remove(table.lake.local_path("bronze", table.name))
         _stream_ledger(table, on_batch)
     # Without a new row in the ledger there is no batch. Bronze may still have been restored or dropped.
-    return results[-1] if results else apply_pending(table, history, snapshot_bytes)
+    return results[-1] if results else apply_pending(table, history, snapshot_bytes, computed)
 
 
 def _stream_ledger(table: TableRef, on_batch: Callable[[DataFrame, int], None]) -> None:
@@ -153,13 +161,16 @@ def is_current(version: TableVersion | None, table: Table, history: LedgerHistor
     return bool(with_commit[-1] <= progress["sequence"])
 
 
-def apply_pending(table: TableRef, history: LedgerHistory, snapshot_bytes: int) -> BronzeResult:
+def apply_pending(
+    table: TableRef, history: LedgerHistory, snapshot_bytes: int, computed: ComputedBatch | None = None
+) -> BronzeResult:
     """Apply the accepted change sets that bronze does not have yet, in sequence.
 
     Args:
         table: The table, with a session that nobody else uses.
         history: The ledger's rows of the table.
         snapshot_bytes: The size of its newest snapshot.
+        computed: Of a change feed: the changes of the newest batch, if `ingest` has just computed them.
 
     Returns:
         The counts of rows and commits.
@@ -202,7 +213,7 @@ def apply_pending(table: TableRef, history: LedgerHistory, snapshot_bytes: int) 
             progress = _commit_progress(table.config, entry.sequence or 0, history)
             failpoint("before_bronze", table.name)
             if table.config.feed:
-                written = _apply_batch(table, before, entry, is_large, progress, history)
+                written = _apply_batch(table, before, entry, is_large, progress, history, computed)
             else:
                 written = _apply_change_set(table, entry, is_large, progress)
             failpoint("after_bronze", table.name)
@@ -295,10 +306,12 @@ def _apply_batch(
     is_large: bool,
     progress: dict[str, Any],
     history: LedgerHistory,
+    computed: ComputedBatch | None,
 ) -> WriteResult:
     is_replacement = entry.snapshot_time in history.replaced_times
     with feed_events.conditions_computed(table.lake.spark_path(entry.path or "")):
-        return apply_feed.apply_batch(table, before, entry, is_replacement, _target(table, is_large), progress)
+        target = _target(table, is_large)
+        return apply_feed.apply_batch(table, before, entry, is_replacement, target, progress, computed)
 
 
 def _apply_change_set(table: TableRef, entry: LedgerEntry, is_large: bool, progress: dict[str, Any]) -> WriteResult:

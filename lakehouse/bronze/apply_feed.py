@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -33,6 +35,49 @@ class Batch(NamedTuple):
 
     sequence: int
     time: datetime
+
+
+@dataclass(frozen=True)
+class ComputedBatch:
+    """The few changes of a batch in bronze, as `ingest` computed them: bronze need not compute them again.
+
+    Attributes:
+        batch: The batch.
+        bronze: The version of bronze that the changes are a difference from (`version_of`); None: there is no bronze.
+        rows: The rows that change: the columns of bronze, and `ACTION`.
+        schema: Their types.
+    """
+
+    batch: Batch
+    bronze: BronzeVersion | None
+    rows: pa.Table
+    schema: T.StructType
+
+    def is_of(self, table: TableRef, entry: LedgerEntry) -> bool:
+        """Return whether these are the changes of a batch in bronze as it is now.
+
+        Args:
+            table: The table.
+            entry: The ledger row of the batch.
+        """
+        return self.batch == (entry.sequence, entry.snapshot_time) and self.bronze == version_of(table)
+
+
+class BronzeVersion(NamedTuple):
+    """A version of a table: Delta's id of the table, and the version's number."""
+
+    id: str
+    number: int
+
+
+def version_of(table: TableRef) -> BronzeVersion | None:
+    """Return the current version of bronze; None: there is none.
+
+    Args:
+        table: The table.
+    """
+    version = delta.current_version(table.spark, table.bronze)
+    return BronzeVersion(version.id, version.version) if version else None
 
 
 def compare_batch(
@@ -101,6 +146,7 @@ def apply_batch(
     is_replacement: bool,
     target: MergeTarget,
     progress: Mapping[str, Any],
+    computed: ComputedBatch | None,
 ) -> WriteResult:
     """Write the changes of a batch to bronze.
 
@@ -111,12 +157,31 @@ def apply_batch(
         is_replacement: Whether it replaces a batch of the same time.
         target: Bronze.
         progress: The metadata of the commit.
+        computed: The changes of the newest batch, if `ingest` has just computed them.
 
     Raises:
         InfrastructureError: The batch does not have the events that the ledger reports.
     """
-    feed_events.prepare_for(table, [*before, entry])
     feed_events.require_complete(table, [entry])
+    if computed is not None and computed.is_of(table, entry):
+        written = _write_few(table, computed.rows, computed.schema, target, progress)
+    else:
+        written = _compare_and_write(table, before, entry, is_replacement, target, progress)
+    if not written.committed:  # so that the next run does not compare again
+        delta.record_progress(table.spark, table.bronze, progress)
+    return written
+
+
+def _compare_and_write(
+    table: TableRef,
+    before: list[LedgerEntry],
+    entry: LedgerEntry,
+    is_replacement: bool,
+    target: MergeTarget,
+    progress: Mapping[str, Any],
+) -> WriteResult:
+    """Compute the changes of a batch from the events in raw, and write them."""
+    feed_events.prepare_for(table, [*before, entry])
     events, batch = feed_events.read(table, [entry]), Batch(entry.sequence or 0, entry.snapshot_time)
     overlapping = None if is_replacement else _overlapping(table, before, entry)
     is_corrected = feed_events.has_marks([entry])
@@ -125,10 +190,7 @@ def apply_batch(
     )
     if not delta.exists(table.spark, table.bronze):
         return merge_to_match(target, compared.select(*_columns(table)), progress)
-    written = _write(table, compared, target, progress, entry.changed_rows <= table.tuning.local_rows)
-    if not written.committed:  # so that the next run does not compare again
-        delta.record_progress(table.spark, table.bronze, progress)
-    return written
+    return _write(table, compared, target, progress, entry.changed_rows <= table.tuning.local_rows)
 
 
 def _overlapping(table: TableRef, before: list[LedgerEntry], entry: LedgerEntry) -> list[LedgerEntry] | None:
@@ -168,15 +230,49 @@ def _write(
     table: TableRef, compared: DataFrame, target: MergeTarget, progress: Mapping[str, Any], expect_few: bool
 ) -> WriteResult:
     """Write the difference; few rows are collected at once, and so computed once."""
-    changes, limit = compared.where(F.col(ACTION).isNotNull()).select(ACTION, *_columns(table)), table.tuning.local_rows
-    # The driver matches rows by plain values only: not by the start of a window of several columns.
-    types = {field.name: field.dataType for field in changes.schema}
-    is_plain = not any(isinstance(types[key], T.StructType) for key in target.keys)
-    if expect_few and (local := changes.limit(limit + 1).toArrow()).num_rows <= limit:
-        counts = Counter(local.column(ACTION).to_pylist())
-        few = CachedRows(table.spark.createDataFrame(local, changes.schema), local if is_plain else None)
-        return merge_changes(target, few, counts, progress) if counts else WriteResult()
+    changes = changed_rows(compared, table)
+    if expect_few and (local := few_rows(changes, table)) is not None:
+        return _write_few(table, local, changes.schema, target, progress)
     return merge_computed(target, changes, progress)
+
+
+def changed_rows(compared: DataFrame, table: TableRef) -> DataFrame:
+    """Return the rows of bronze that a comparison changes, with `ACTION`.
+
+    Args:
+        compared: The result of `compare_batch`.
+        table: The table.
+    """
+    return compared.where(F.col(ACTION).isNotNull()).select(ACTION, *_columns(table))
+
+
+def few_rows(rows: DataFrame, table: TableRef) -> pa.Table | None:
+    """Return rows in the driver's memory; None: they are more than `tuning.local_rows`.
+
+    Args:
+        rows: The rows.
+        table: The table.
+    """
+    limit = table.tuning.local_rows
+    local = rows.limit(limit + 1).toArrow()
+    return local if local.num_rows <= limit else None
+
+
+def _write_few(
+    table: TableRef, changes: pa.Table, schema: T.StructType, target: MergeTarget, progress: Mapping[str, Any]
+) -> WriteResult:
+    """Write changes that the driver has."""
+    if not delta.exists(table.spark, table.bronze):  # all of them are inserts
+        return merge_to_match(target, _in_driver(table, changes, schema).drop([ACTION]), progress)
+    # The driver matches rows by plain values only: not by the start of a window of several columns.
+    is_plain = not any(isinstance(schema[key].dataType, T.StructType) for key in target.keys)
+    few, counts = _in_driver(table, changes, schema), Counter(changes.column(ACTION).to_pylist())
+    few = few if is_plain else CachedRows(few.rows)
+    return merge_changes(target, few, counts, progress) if counts else WriteResult()
+
+
+def _in_driver(table: TableRef, rows: pa.Table, schema: T.StructType) -> CachedRows:
+    return CachedRows(table.spark.createDataFrame(rows, schema), rows)
 
 
 def _columns(table: TableRef) -> list[str]:

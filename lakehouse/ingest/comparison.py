@@ -12,6 +12,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from lakehouse.bronze import ComputedBatch
 from lakehouse.ingest import diff
 from lakehouse.ingest.context import IngestContext, StateRows
 from lakehouse.ingest.diff import Counts
@@ -101,6 +102,10 @@ class Comparison(ABC):
             sequence: The sequence that it gets.
             path: Where to write, relative to the lake.
         """
+
+    def computed_batch(self) -> ComputedBatch | None:
+        """Return the changes in bronze, if they are known already: those of a change feed may be."""
+        return None
 
     def row_signatures(self, column_sets: list[list[str]], one_in: int) -> list[tuple[str, tuple[int | None, ...]]]:
         """Return the operation of each inserted and deleted row with a hash of each set of columns; none of a feed.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
+from lakehouse.bronze import ComputedBatch
 from lakehouse.config import Guard, Pipeline, Table
 from lakehouse.errors import LakehouseError
 from lakehouse.ingest.readers.parsed_file import ReadSettings
@@ -61,6 +62,7 @@ class IngestContext:
         backlog: The decisions that are not in the ledger yet, if many snapshots are taken in one pass.
         reserved_paths: The paths of change sets that are not in `history`, and that no new one may take.
         taken: The rows of the snapshots that were accepted or unchanged, for `missing`; None: those of `history`.
+        computed: Of a change feed: the changes of the last accepted batch in bronze, if they are few.
     """
 
     table: TableRef
@@ -73,6 +75,7 @@ class IngestContext:
     backlog: Backlog | None = None
     reserved_paths: frozenset[str] = frozenset()
     taken: list[LedgerEntry] | None = None
+    computed: ComputedBatch | None = None
 
     @property
     def config(self) -> Table:

@@ -187,7 +187,7 @@ def compare_and_write(
     table, history = context.table, context.history
     before = context.backlog.rows_before(snapshot) if context.backlog else None
     if before is None:
-        bronze.apply_pending(table, history, snapshot.size)
+        bronze.apply_pending(table, history, snapshot.size, context.computed)
         before = state_of_bronze(context, snapshot.time)
     with compare_snapshot(context, snapshot, before, undelivered_columns(context)) as comparison:
         entry = apply_guards(base, comparison, guard)
@@ -212,5 +212,6 @@ def compare_and_write(
             context.backlog.write_change_set(comparison, sequence, path)
         else:
             comparison.write_change_set(sequence, path)
+        context.computed = comparison.computed_batch()
         failpoint("after_change_set", table.name)
         return replace(entry, sequence=sequence, kind=kind, path=path)

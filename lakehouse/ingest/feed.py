@@ -18,7 +18,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.bronze import apply_feed, feed_rules
+from lakehouse.bronze import ComputedBatch, apply_feed, feed_rules
 from lakehouse.config import Table
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.ingest.context import IngestContext, StateRows
@@ -30,11 +30,13 @@ from lakehouse.ingest.feed_counts import count_batch
 from lakehouse.ingest.readers import snapshot_reader
 from lakehouse.ingest.readers.parsed_file import ParsedSnapshot
 from lakehouse.ingest.readers.snapshot_reader import KEY_STATE, PROBLEMS, RECEIVED
-from lakehouse.lake import change_sets, delta, feed_events, forgotten_keys
+from lakehouse.lake import change_sets, delta, feed_events, forgotten_keys, small_tables
 from lakehouse.lake.feed_events import KIND, TRUNCATE
 from lakehouse.lake.hashes import hash_columns
+from lakehouse.lake.table_ref import TableRef
 from lakehouse.schema import mismatch
 from lakehouse.schema.table_schema import received_schema
+from lakehouse.spark.collect import with_nullable_fields
 from lakehouse.spark.persist import persist_rows
 from lakehouse.spark.session import SPARK_ERRORS, local_frame
 from lakehouse.storage.landing import LandedSnapshot
@@ -65,11 +67,12 @@ def compare_feed(
     """
     config, arrival = context.config, begin_arrival(context, snapshot)
     of_events, full = split_files(config, snapshot)
-    feed_events.prepare_for(context.table, arrival.others, of_events.size // _MIN_BYTES_PER_EVENT)
+    at_most = of_events.size // _MIN_BYTES_PER_EVENT
+    feed_events.prepare_for(context.table, arrival.others, at_most)
     with ExitStack() as stack:
         parsed = _without_forgotten(context, snapshot, _read_events(context, of_events, optional_columns))
-        read = stack.enter_context(persist_rows(parsed.rows))
-        row_count = _count_rows(read, snapshot)
+        is_small = at_most <= context.table.tuning.local_rows
+        read, row_count = _keep_rows(context.table, parsed.rows, snapshot, is_small, stack)
         arrival = arrival.with_overlapping(read.where(F.size(PROBLEMS) == 0))
         conflicts = stack.enter_context(persist_rows(find_conflicts(arrival, read)))
         has_conflicts = conflicts.count() > 0
@@ -83,7 +86,7 @@ def compare_feed(
         if full:
             correction = stack.enter_context(_compare_correction(arrival, full, optional_columns, batch))
             batch = batch.unionByName(arrival.stamp(feed_events.with_kind(correction.rows, config)))
-        compared = stack.enter_context(persist_rows(arrival.compare(batch, full is not None)))
+        compared, computed = _keep_compared(arrival, batch, full is not None, is_small, stack)
         counts, by_truncate = count_batch(arrival, events, kept, compared, row_count, correction)
         yield FeedComparison(
             context,
@@ -99,6 +102,7 @@ def compare_feed(
             compared=compared,
             deleted_by_truncate=by_truncate,
             correction=correction,
+            computed=computed,
         )
 
 
@@ -110,6 +114,36 @@ def _compare_correction(
     after = apply_feed.rows_after(arrival.stored, arrival.compare(batch), context.config)
     events = feed_events.read(context.table, arrival.others).unionByName(batch)
     return compare_correction(context, full, optional_columns, events, after)
+
+
+def _keep_rows(
+    table: TableRef, rows: DataFrame, snapshot: LandedSnapshot, is_small: bool, stack: ExitStack
+) -> tuple[DataFrame, int]:
+    """Compute the events of a batch once, which computes its conditions for each; return them and their number.
+
+    Few are kept by the driver: a query over its rows has nothing to read and nothing to shuffle.
+    """
+    if is_small:
+        rows = with_nullable_fields(rows)
+        with _events_read(snapshot):
+            local = apply_feed.few_rows(rows, table)
+        if local is not None:  # a packed file may have more than its size suggests
+            return small_tables.to_frame(table.spark, local, rows.schema), local.num_rows
+    kept = stack.enter_context(persist_rows(rows))
+    return kept, _count_rows(kept, snapshot)
+
+
+def _keep_compared(
+    arrival: Arrival, batch: DataFrame, is_corrected: bool, is_small: bool, stack: ExitStack
+) -> tuple[DataFrame, ComputedBatch | None]:
+    """Compute the changes of a batch in bronze once; return them, and for `bronze` those that the driver has."""
+    table, compared = arrival.context.table, arrival.compare(batch, is_corrected)
+    if is_small and not is_corrected and not arrival.is_replacement:  # these compare all keys
+        compared = with_nullable_fields(compared)
+        if (local := apply_feed.few_rows(compared, table)) is not None:
+            compared = small_tables.to_frame(table.spark, local, compared.schema)
+            return compared, arrival.computed_batch(compared)
+    return stack.enter_context(persist_rows(compared)), None
 
 
 def _unknown_columns(parsed: ParsedSnapshot, correction: Correction | None) -> tuple[str, ...]:
@@ -236,8 +270,15 @@ def _problem(column: Column, reason: str) -> Column:
 
 def _count_rows(events: DataFrame, snapshot: LandedSnapshot) -> int:
     """Return the number of events; this reads them, and computes the conditions for each."""
+    with _events_read(snapshot):
+        return events.count()
+
+
+@contextmanager
+def _events_read(snapshot: LandedSnapshot) -> Iterator[None]:
+    """Refuse the batch if its files cannot be read in the block, or a condition cannot be computed for an event."""
     try:
         with feed_events.conditions_computed(str(snapshot.folder)):
-            return events.count()
+            yield
     except SPARK_ERRORS as error:
         raise snapshot_reader.to_data_refused(error, str(snapshot.folder)) from error

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse import bronze
-from lakehouse.bronze import apply_feed, feed, feed_order
+from lakehouse.bronze import ComputedBatch, apply_feed, feed, feed_order
 from lakehouse.bronze.read import stored_rows
 from lakehouse.ingest.context import IngestContext
 from lakehouse.lake import delta, feed_events
@@ -28,6 +28,7 @@ class Arrival:
         batch: Its sequence and time.
         newest: The newest time of all batches up to this one.
         current: The rows of bronze before it; None: those of bronze.
+        bronze: The version of bronze that it is compared with.
         overlapping: The others that may have a sequence from its lowest one on (`bronze.feed_order`); None: it is not
             known which.
     """
@@ -37,6 +38,7 @@ class Arrival:
     batch: apply_feed.Batch
     newest: datetime
     current: DataFrame | None
+    bronze: apply_feed.BronzeVersion | None
     overlapping: list[LedgerEntry] | None = None
 
     @property
@@ -79,6 +81,17 @@ class Arrival:
             overlapping=None if needs_all or self.is_replacement else self.overlapping,
         )
 
+    def computed_batch(self, compared: DataFrame) -> ComputedBatch | None:
+        """Return the changes of the batch for `bronze`; None if they are not a difference from its rows.
+
+        Args:
+            compared: The result of `compare`, in the driver's memory.
+        """
+        if self.current is not None:
+            return None
+        changes = apply_feed.changed_rows(compared, self.context.table)
+        return ComputedBatch(self.batch, self.bronze, changes.toArrow(), changes.schema)
+
     def accepted_events(self) -> DataFrame | None:
         """Return the accepted events of keys that may have a sequence of this batch; None: none can."""
         entries = self.others if self.overlapping is None else self.overlapping
@@ -102,4 +115,5 @@ def begin_arrival(context: IngestContext, snapshot: LandedSnapshot) -> Arrival:
     version = delta.current_version(table.spark, table.bronze)
     is_current = bronze.is_current(version, context.config, history)
     current = None if is_current else feed.fold_batches(table, history.accepted)
-    return Arrival(context, others, apply_feed.Batch(number, snapshot.time), newest, current)
+    batch, base = apply_feed.Batch(number, snapshot.time), apply_feed.version_of(table)
+    return Arrival(context, others, batch, newest, current, base)

@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.bronze import feed_difference, feed_rules
+from lakehouse.bronze import ComputedBatch, feed_difference, feed_rules
 from lakehouse.config import Guard
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.ingest.comparison import Comparison
@@ -39,6 +39,7 @@ class FeedComparison(Comparison):
         compared: Their changes in bronze (`bronze.feed_difference.compare`).
         deleted_by_truncate: How many keys a truncate of the batch deletes.
         correction: What the snapshot beside the events changes; None: there is none.
+        computed: The rows of bronze that change, if the driver has them.
     """
 
     events: DataFrame
@@ -46,6 +47,7 @@ class FeedComparison(Comparison):
     compared: DataFrame
     deleted_by_truncate: int
     correction: Correction | None = None
+    computed: ComputedBatch | None = None
 
     def hold_reason(self, guard: Guard) -> str | None:
         """Return why the batch has to be approved, or None.
@@ -141,6 +143,10 @@ class FeedComparison(Comparison):
         )
         own = ["_cdc_operation", "_cdc_timestamp", "_cdc_sequence", CHANGED_COLUMNS]
         return rows.select(*names, *own)
+
+    def computed_batch(self) -> ComputedBatch | None:
+        """Return the rows of bronze that change, if the driver has them."""
+        return self.computed
 
     def write_change_set(self, sequence: int, path: str) -> None:
         """Write the accepted events, which carry the sequence already."""

@@ -269,7 +269,7 @@ def count_rows(table: TableRef, entry: LedgerEntry) -> int:
 
 def footers(table: TableRef, entries: list[LedgerEntry]) -> list[list[pq.FileMetaData]]:
     """Return the metadata of the files of change sets, a list for each; it is empty if a change set is not there."""
-    files = file_io.map_paths(_files, [table.lake.path(entry.path or "") for entry in entries])
+    files = files_of_each(table, entries)
     found = iter(file_io.map_paths(_footer, [file for of_entry in files for file in of_entry]))
     return [[next(found) for _ in of_entry] for of_entry in files]
 
@@ -298,6 +298,11 @@ def written_schema(table: TableRef, entry: LedgerEntry) -> T.StructType:
 def data_files(table: TableRef, entry: LedgerEntry) -> list[StorePath]:
     """Return the files of a change set."""
     return _files(table.lake.path(entry.path or ""))
+
+
+def files_of_each(table: TableRef, entries: list[LedgerEntry]) -> list[list[StorePath]]:
+    """Return the files of change sets, a list for each; it is empty if a change set is not there."""
+    return file_io.map_paths(_files, [table.lake.path(entry.path or "") for entry in entries])
 
 
 def _files(folder: StorePath) -> list[StorePath]:

@@ -25,7 +25,7 @@ from lakehouse.config.ddl import quote_identifier
 from lakehouse.config.field_columns import FieldColumn
 from lakehouse.error_mapping import first_line
 from lakehouse.errors import DataRefused, InfrastructureError
-from lakehouse.lake import change_sets
+from lakehouse.lake import change_sets, small_tables
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.schema import pii
@@ -105,11 +105,24 @@ def read(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:
     schema = event_schema(table.config)
     if not entries:
         return with_kind(local_frame(table.spark, schema), table.config)
+    if (local := _read_in_driver(table, entries, schema)) is not None:
+        return with_kind(local, table.config)
     paths = [escape_glob(table.lake.spark_path(entry.path or "")) for entry in entries]
     try:
         return with_kind(table.spark.read.schema(schema).parquet(*paths), table.config)
     except SPARK_ERRORS as error:
         raise _incomplete_error(table, entries) from error
+
+
+def _read_in_driver(table: TableRef, entries: list[LedgerEntry], schema: T.StructType) -> DataFrame | None:
+    """Return the events of batches by the driver's reader if they are few: a query over them has nothing to read."""
+    if sum(map(event_count, entries)) > min(table.tuning.driver_rows, _MANY_EVENTS):
+        return None
+    files = change_sets.files_of_each(table, entries)
+    if not all(files):  # one is not there: Spark reports it
+        return None
+    rows = small_tables.read_files([file for of_entry in files for file in of_entry], schema)
+    return None if rows is None else small_tables.to_frame(table.spark, rows, schema)
 
 
 def require_complete(table: TableRef, entries: list[LedgerEntry]) -> None:

@@ -244,14 +244,40 @@ def open_parquet(source: IO[bytes]) -> pq.ParquetFile:
 
 
 def columns_of(rows: pa.Table | pa.RecordBatch, wanted: pa.Schema) -> list[Any]:
-    """Return the columns of a schema; one that the rows do not have is null.
+    """Return the columns of a schema, whose names may differ in case; one that the rows do not have is null.
 
     Args:
         rows: The rows.
         wanted: The columns with their types.
+
+    Raises:
+        ValueError: A struct has a field that the schema lacks, perhaps because its name differs in case.
     """
-    names = set(rows.schema.names)
-    return [
-        rows.column(field.name).cast(field.type) if field.name in names else pa.nulls(len(rows), field.type)
-        for field in wanted
-    ]
+    names = {name.lower(): name for name in rows.schema.names}
+    columns = []
+    for field in wanted:
+        if name := names.get(field.name.lower()):
+            column = rows.column(name)
+            if lacking := _lacking_fields(column.type, field.type):
+                raise ValueError(f"fields of {name} that the schema lacks: {', '.join(sorted(lacking))}")
+            columns.append(column.cast(field.type))
+        else:
+            columns.append(pa.nulls(len(rows), field.type))
+    return columns
+
+
+def _lacking_fields(stored: pa.DataType, wanted: pa.DataType) -> set[str]:
+    """Return the names of fields of structs, at any depth, that a type has and another lacks: a cast drops them."""
+    if not pa.types.is_nested(stored) or not pa.types.is_nested(wanted):
+        return set()
+    if not pa.types.is_struct(stored):  # an array or a map, whose parts have no names of their own
+        parts = zip(_parts(stored), _parts(wanted), strict=False)
+        return set().union(*(_lacking_fields(each, other) for each, other in parts))
+    types = {part.name: part.type for part in stored.fields}
+    others = {part.name: part.type for part in wanted.fields} if pa.types.is_struct(wanted) else {}
+    found = {*types} - {*others}
+    return found.union(*(_lacking_fields(types[name], others[name]) for name in {*types} & {*others}))
+
+
+def _parts(nested: pa.DataType) -> list[pa.DataType]:
+    return [nested.field(number).type for number in range(nested.num_fields)]

@@ -43,6 +43,7 @@ from lakehouse.storage.paths import Lake
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from lakehouse.bronze import ComputedBatch
     from lakehouse.lake.table_ref import TableRef
     from lakehouse.models.expectations import RuleResult
 
@@ -83,6 +84,7 @@ class Run:
         stages: The stages of the command.
         follows_tables: Whether the models after the named tables belong to the command.
         replays: The tables whose snapshots `ingest` decides again, because change sets were lost: from which time on.
+        computed: The changes of the newest batch of a change feed, by table, that `ingest` leaves to `bronze`.
         blocked: The tables and models that failed in this command or wait for one that did, by layer and name: the
             models that read them wait.
     """
@@ -105,6 +107,7 @@ class Run:
     stages: tuple[str, ...] = ()
     follows_tables: bool = False
     replays: dict[str, datetime] = field(default_factory=dict)
+    computed: dict[str, ComputedBatch] = field(default_factory=dict)
     blocked: set[str] = field(default_factory=set)
 
     @cached_property

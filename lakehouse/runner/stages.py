@@ -268,7 +268,10 @@ def _ingest(run: Run) -> list[Outcome]:
         if run.full_refresh and "bronze" in run.stages and (rebuilt := rebuild_change_sets(context)):
             context.history = rebuilt.history
             yield Outcome("ingest", name, "rebuilt", note=rebuilt.reason)
-        yield from _ingest_outcomes(ingest_table(context), run)
+        result = ingest_table(context)
+        if context.computed:
+            run.computed[name] = context.computed
+        yield from _ingest_outcomes(result, run)
 
     is_light = max(map(run.snapshot_bytes, tables), default=0) <= _LIGHT_BYTES
     outcomes = run_in_parallel(run, "ingest", tables, work, is_light)
@@ -328,7 +331,8 @@ def _bronze(run: Run) -> list[Outcome]:
         is_rebuilt_before = "ingest" in run.stages  # by the stage before, with the snapshots that are new
         rebuilt = rebuild_change_sets(context) if run.full_refresh and not is_rebuilt_before else None
         history, size = rebuilt.history if rebuilt else context.history, run.snapshot_bytes(name)
-        result = bronze.refresh(context.table, history, size, run.full_refresh)
+        computed = run.computed.pop(name, None)
+        result = bronze.refresh(context.table, history, size, run.full_refresh, computed)
         counts = {"inserted": result.inserted, "updated": result.updated, "deleted": result.deleted}
         status = "healed" if result.repair_reason else "applied" if result.commits else "current"
         yield Outcome("bronze", name, status, counts, note=rebuilt.reason if rebuilt else result.repair_reason)
