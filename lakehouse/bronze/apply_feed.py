@@ -106,18 +106,15 @@ def compare_batch(
     config = table.config
     stored = stored_rows(table) if current is None else current
     earlier: DataFrame | None = None
-    if overlapping is not None and feed_order.is_enough(overlapping, before, config):
-        stored = feed_order.changeable_rows(stored, config)
-        earlier = feed_order.events_before(table, overlapping, events, batch.sequence, stored)
+    if stand_ins := feed_order.find_stand_ins(table, before, overlapping, events, batch.sequence, stored):
+        earlier, stored = stand_ins
     elif before:
         earlier = feed_events.read(table, before)
     all_events = events if earlier is None else earlier.unionByName(events)
     has_marks = is_corrected or feed_events.has_marks(before)
     truncated, marked = feed.of_all_keys(all_events, config, has_marks)
     if earlier is not None and not all_keys:
-        keys = feed.keys_of(events, config)
-        if truncated is not None:
-            keys = keys.unionByName(feed.truncated_keys(events, stored, config)).distinct()
+        keys = feed_order.affected_keys(events, stored, config)
         all_events = earlier.join(keys, on=list(config.keys), how="left_semi").unionByName(events)
         stored = stored.join(keys, on=list(config.keys), how="left_semi")
     wanted = feed.fold(all_events, truncated, marked, config)

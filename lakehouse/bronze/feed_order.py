@@ -5,7 +5,9 @@ Only their events can contradict one of the new batch. The other ones need not b
 - no accepted batch overlaps: then bronze has all that matters of each key, its row or its open window; or
 - rows are those of single events (scd 1 without `ignore_null_updates`). Whether an event from the lowest new sequence
   on is live depends on events from there on alone. If none of a key is, the row of an older one, which bronze has,
-  stays unless the new batch deletes it.
+  stays unless the new batch deletes it; or
+- of each affected key, the window of the history (scd 2) in which the lowest new sequence is has no event from there
+  on. Then its row has the values of the last event before. Earlier windows stay, and later ones have later events.
 
 Where the sequences of a batch are is in the metadata of its files: of several columns, the values of each.
 """
@@ -19,7 +21,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse.bronze import feed_rules, scd2
+from lakehouse.bronze import feed, feed_rules, scd2
 from lakehouse.bronze.feed_sequence import sequence
 from lakehouse.config import FEED_SEQUENCE, Table, sequence_names
 from lakehouse.config.ddl import quote_identifier
@@ -78,29 +80,70 @@ def is_enough(overlapping: list[LedgerEntry] | None, before: list[LedgerEntry], 
     if not overlapping:
         return overlapping is not None
     few = 2 * sum(map(feed_events.event_count, overlapping)) <= sum(map(feed_events.event_count, before))
-    return few and table.scd == 1 and not feed_rules.feed_of(table).ignore_null_updates
+    return few and not feed_rules.feed_of(table).ignore_null_updates
 
 
-def events_before(
-    table: TableRef, overlapping: list[LedgerEntry], batch: DataFrame, number: int, rows: DataFrame
-) -> DataFrame:
-    """Return what stands for all accepted events when a batch is applied for which that `is_enough`.
+class StandIns(NamedTuple):
+    """What is read in place of all accepted events when a batch is applied.
+
+    Attributes:
+        events: The events of overlapping batches that are not below the batch, and rows of bronze as events.
+        rows: The rows of bronze that the batch can change.
+    """
+
+    events: DataFrame
+    rows: DataFrame
+
+
+def find_stand_ins(
+    table: TableRef,
+    before: list[LedgerEntry],
+    overlapping: list[LedgerEntry] | None,
+    batch: DataFrame,
+    number: int,
+    rows: DataFrame,
+) -> StandIns | None:
+    """Return what may be read in place of all accepted events when a batch is applied; None: nothing may.
 
     Args:
         table: The table.
+        before: The ledger rows of all batches before it.
         overlapping: The result of `overlapping_batches`.
         batch: The events of the batch.
         number: Its sequence in the ledger.
-        rows: The rows of bronze that it can change (`changeable_rows`).
+        rows: All rows of bronze.
     """
-    at, of_rows = sequence(table.config), _rows_as_events(rows, number, table.config)
+    config, at = table.config, sequence(table.config)
+    if overlapping is None or not is_enough(overlapping, before, config):
+        return None
+    lowest = F.broadcast(batch.agg(F.min(at).alias(_LOWEST)))
+    older = rows = rows if config.scd == 1 else _changeable_windows(rows, lowest, has_later=bool(overlapping))
+    if config.scd == 2 and overlapping:
+        older = rows.crossJoin(lowest).where(F.col(START_AT) < F.col(_LOWEST))
+        across = older.where(F.col(FEED_SEQUENCE) >= F.col(_LOWEST))
+        if not across.join(affected_keys(batch, rows, config), on=list(config.keys), how="left_semi").isEmpty():
+            return None
+    of_rows = _rows_as_events(older, number, config)
     dropped = [field for field in batch.schema if field.name not in of_rows.columns]  # bronze has none of these
     of_rows = of_rows.select("*", *[F.lit(None).cast(field.dataType).alias(field.name) for field in dropped])
     if not overlapping:
-        return of_rows
-    lowest = batch.agg(F.min(at).alias(_LOWEST))
-    accepted = feed_events.read(table, overlapping).crossJoin(F.broadcast(lowest)).where(at >= F.col(_LOWEST))
-    return accepted.drop(_LOWEST).unionByName(of_rows)
+        return StandIns(of_rows, rows)
+    accepted = feed_events.read(table, overlapping).crossJoin(lowest).where(at >= F.col(_LOWEST))
+    return StandIns(accepted.drop(_LOWEST).unionByName(of_rows), rows)
+
+
+def affected_keys(batch: DataFrame, rows: DataFrame, table: Table) -> DataFrame:
+    """Return the keys that a batch may affect: those of its events, and those that its truncates may delete.
+
+    Args:
+        batch: The events of the batch, with their kind.
+        rows: Rows of bronze, all that the batch can change among them.
+        table: The table's configuration.
+    """
+    keys = feed.keys_of(batch, table)
+    if not feed_events.can_truncate(table):
+        return keys
+    return keys.unionByName(feed.truncated_keys(batch, rows, table)).distinct()
 
 
 def bounds_of_events(events: DataFrame, table: Table) -> Bounds | None:
@@ -134,14 +177,18 @@ def bounds_of_batches(table: TableRef, entries: list[LedgerEntry]) -> list[Bound
     return [_bounds_of_batch(footers, columns) for footers in change_sets.footers(table, entries)]
 
 
-def changeable_rows(rows: DataFrame, table: Table) -> DataFrame:
-    """Return the rows of bronze that a batch can change for which that `is_enough`: not closed windows of a history.
+def _changeable_windows(rows: DataFrame, lowest: DataFrame, has_later: bool) -> DataFrame:
+    """Return the windows of a history that a batch can change: not those that end before its lowest sequence.
 
     Args:
-        rows: Rows of bronze.
-        table: The table's configuration.
+        rows: All windows.
+        lowest: The lowest sequence of the batch.
+        has_later: Whether there are events with a higher one; else only open windows end later.
     """
-    return rows.where(scd2.is_open_window()) if table.scd == 2 else rows
+    if not has_later:
+        return rows.where(scd2.is_open_window())
+    ends_later = scd2.is_open_window() | (F.col(scd2.END) >= F.col(_LOWEST))
+    return rows.crossJoin(lowest).where(ends_later).drop(_LOWEST)
 
 
 def _rows_as_events(rows: DataFrame, number: int, table: Table) -> DataFrame:
@@ -155,10 +202,10 @@ def _rows_as_events(rows: DataFrame, number: int, table: Table) -> DataFrame:
         # The event that opened a window, and the last one in it, if only columns without a history changed since.
         at = F.explode(F.array_distinct(F.array(START_AT, FEED_SEQUENCE)))
     rows = rows.withColumn(_AT, at)
-    feed = feed_rules.feed_of(table)
+    own = feed_rules.feed_of(table)
     values = {name: F.col(quote_identifier(name)) for name in stored_schema(table).names}
-    for name, stored in zip(feed.sequence_by, sequence_names(feed), strict=True):
-        values[name] = F.col(_AT) if len(feed.sequence_by) == 1 else F.col(quote_identifier(_AT, stored))
+    for name, stored in zip(own.sequence_by, sequence_names(own), strict=True):
+        values[name] = F.col(_AT) if len(own.sequence_by) == 1 else F.col(quote_identifier(_AT, stored))
     return rows.select(
         *[value.alias(name) for name, value in values.items()],
         F.lit(number).cast("bigint").alias(BATCH),

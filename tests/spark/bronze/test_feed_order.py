@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,14 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+from lakehouse.bronze.apply_feed import Batch, changed_rows, compare_batch
+from lakehouse.bronze.feed import fold_batches
 from lakehouse.bronze.feed_order import (
     Bounds,
+    StandIns,
     bounds_of_batches,
     bounds_of_events,
+    find_stand_ins,
     is_enough,
     overlapping_batches,
 )
@@ -21,6 +27,7 @@ from lakehouse.config.pipeline import Tuning
 from lakehouse.lake import change_sets, feed_events
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.lake.table_ref import TableRef
+from lakehouse.spark.session import isolated_session
 from lakehouse.storage.paths import Lake
 
 TIME = datetime(2025, 1, 1, tzinfo=timezone.utc)
@@ -135,12 +142,12 @@ def test_batches_overlap_one_if_they_may_have_its_lowest_sequence_or_a_higher_on
     ("settings", "expected"),
     [
         ({}, (True, True)),
-        ({"scd": 2}, (True, False)),
+        ({"scd": 2}, (True, True)),
         ({"feed": {"sequence_by": ["seq"], "ignore_null_updates": ["b"]}}, (True, False)),
         ({"feed": {"sequence_by": ["seq"], "ignore_null_updates": True}}, (True, False)),
     ],
 )
-def test_bronze_and_what_overlaps_is_enough_for_rows_of_single_events(
+def test_bronze_and_what_overlaps_is_enough_unless_nulls_keep_values(
     settings: dict[str, Any], expected: tuple[bool, bool]
 ) -> None:
     fields = {"schema": "id STRING, seq INT, b STRING", "feed": {"sequence_by": ["seq"]}}
@@ -150,6 +157,69 @@ def test_bronze_and_what_overlaps_is_enough_for_rows_of_single_events(
     assert (is_enough([], [large, small], config), is_enough([small], [large, small], config)) == expected
     assert not is_enough([large], [large, small], config)
     assert not is_enough(None, [large], config)
+
+
+@pytest.mark.parametrize("settings", [{}, {"scd": 2}, {"scd": 2, "history_for": ["a"]}], ids=str)
+@pytest.mark.parametrize("seed", range(3))
+def test_what_stands_for_all_events_gives_the_same_changes(
+    spark: SparkSession, tmp_path: Path, settings: dict[str, Any], seed: int
+) -> None:
+    """Of four batches that overlap the next one more or less, whose keys have equal events, deletes and truncates."""
+    random_, feed = random.Random(seed), {"delete_when": "op = 'D'", "truncate_when": "op = 'T'"}
+    fields = {"schema": "id INT, op STRING, seq INT, a INT, b INT", "feed": {"sequence_by": ["seq"], **feed}}
+    config = Table.model_validate(TABLE | fields | settings)
+    table = TableRef(isolated_session(spark, 0), Lake.from_root(str(tmp_path)), "t", config, IN_DRIVER)
+    free = {key: random_.sample(range(80), 80) for key in range(40)}
+
+    def values(count: int, low: int, high: int) -> str:
+        rows = [f"(0, 'T', {random_.randint(low, high)}, 0, 0)"] if random_.random() < 0.4 else []
+        for _ in range(count):
+            key = random_.randrange(40)
+            at = next(each for each in free[key] if low <= each <= high)
+            free[key].remove(at)
+            rows.append(f"({key}, '{random_.choice('UUUUUD')}', {at}, {random_.choice('01')}, {random_.choice('012')})")
+        return ", ".join(rows)
+
+    sizes = ((60, 0, 20), (60, 15, 40), (50, 30, 60), (20, 55, 70))
+    before = [
+        replace(write_batch(table, values(*size), number), rows_read=size[0], quarantined=0)
+        for number, size in enumerate(sizes, start=1)
+    ]
+    low = random_.choice([20, 40, 56, 75])
+    entry = write_batch(table, values(12, low, min(low + 15, 79)), 5)
+    events, current = feed_events.read(table, [entry]), fold_batches(table, before)
+    overlapping = overlapping_batches(table, before, bounds_of_events(events, config))
+    arguments = (table, before, events, Batch(5, TIME), current)
+
+    found, expected = (
+        changed_rows(compare_batch(*arguments, overlapping=batches), table).collect() for batches in (overlapping, None)
+    )
+
+    assert sorted(found, key=str) == sorted(expected, key=str)
+    assert expected
+
+
+def test_a_window_with_events_on_both_sides_of_the_lowest_sequence_needs_all_events(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    fields = {"schema": "id STRING, seq INT, a INT, b INT", "feed": {"sequence_by": ["seq"]}, "history_for": ["a"]}
+    table = TableRef(spark, Lake.from_root(str(tmp_path)), "t", Table.model_validate(TABLE | fields | {"scd": 2}))
+    events = {1: "('x', 1, 1, 1), ('y', 1, 1, 1), ('z', 1, 1, 1)", 2: "('y', 5, 2, 2)", 3: "('x', 9, 1, 2)"}
+    before = [replace(write_batch(table, values, n), rows_read=9 // n, quarantined=0) for n, values in events.items()]
+    rows = fold_batches(table, before)
+
+    def found(values: str) -> StandIns | None:
+        batch = feed_events.read(table, [write_batch(table, values, 4)])
+        return find_stand_ins(
+            table, before, overlapping_batches(table, before, bounds_of_events(batch, table.config)), batch, 4, rows
+        )
+
+    assert found("('x', 7, 3, 3)") is None  # its b at 7 is that of the event at 1, and its row has that of 9
+    assert found("('x', 10, 3, 3)") is not None
+    late = found("('y', 4, 3, 3)")  # y changes at 5, so that the window in which 4 is ends there
+    assert late is not None
+    windows = late.rows.where("id = 'y'").collect()
+    assert sorted(row["__START_AT"] for row in windows) == [1, 5]
 
 
 def test_events_without_a_whole_sequence_do_not_count(spark: SparkSession, tmp_path: Path) -> None:
