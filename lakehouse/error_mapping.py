@@ -171,7 +171,9 @@ def _missing_permission(path: str, operation: str) -> ConfigError:
 def _with_handled(error: BaseException) -> Iterator[BaseException]:
     """Yield an error, and those that were being handled when it was raised: PySpark raises some errors anew."""
     found: BaseException | None = error
-    while found is not None:
+    seen = set[int]()
+    while found is not None and id(found) not in seen:  # an error raised from one that it caused makes a circle
+        seen.add(id(found))
         yield found
         found = found.__cause__ or found.__context__
 

@@ -102,6 +102,13 @@ def test_a_jvm_that_has_ended_is_named_if_pyspark_raises_an_error_of_its_own() -
     assert to_lakehouse_error(raised.value).found == "the JVM of Spark has ended in the middle of the command"
 
 
+def test_an_error_that_is_the_cause_of_its_own_cause_is_mapped() -> None:
+    first, second = ValueError("first"), KeyError("second")
+    first.__cause__, second.__cause__ = second, first
+
+    assert to_lakehouse_error(first).exit_code == ExitCode.BUG
+
+
 @pytest.mark.parametrize(
     "error",
     [ValueError("no"), KeyError("x"), FileNotFoundError(errno.ENOENT, "gone"), Exception(), AssertionError()],
