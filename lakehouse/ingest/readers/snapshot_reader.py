@@ -43,6 +43,7 @@ _UNREADABLE_FILE_ERRORS = (
     "MALFORMED",
     "TextParsingException",
 )
+_ANCIENT_TIME_ERROR = "READ_ANCIENT_DATETIME"  # by which of two calendars, the file does not tell
 _ONE_PARTITION_BYTES = 4 << 20  # Spark reads a file of this size in one task; one partition then needs no shuffle
 _MAX_LINE_LOOKUPS = 10_000
 _MAX_EXAMPLES = 3
@@ -119,8 +120,15 @@ def to_data_refused(error: Exception, where: str) -> Exception:
         where: The path of the file or folder that was read.
 
     Returns:
-        `DataRefused` if the file cannot be read, else `error`.
+        `DataRefused` if the file cannot be read, or not by the table's options; else `error`.
     """
+    if _ANCIENT_TIME_ERROR in str(error):
+        return DataRefused(
+            "there are dates before 1582-10-15 or times before 1900 in it, which `datetimeRebaseMode: EXCEPTION` or"
+            " `int96RebaseMode: EXCEPTION` refuses",
+            expected="the option CORRECTED; or LEGACY, if Spark 2 or Hive wrote the files by the Julian calendar",
+            where=where,
+        )
     if any(name in str(error) for name in _UNREADABLE_FILE_ERRORS) and not is_transient(error):
         return DataRefused(f"the file cannot be read: {first_line(error)}", where=where)
     return error

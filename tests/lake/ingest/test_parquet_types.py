@@ -35,6 +35,7 @@ class Case(NamedTuple):
     refused: str = ""
     note: str = ""
     keys: str = "id"
+    options: tuple[tuple[str, str], ...] = ()
 
 
 def files(*columns: pa.Array, names: str) -> list[pa.Table]:
@@ -166,6 +167,18 @@ CASES = {
         rows=[(1, date(1970, 1, 1), datetime(2025, 1, 1, 3, tzinfo=UTC)), (3, None, None)],
         quarantined=[("day", "1970-01-01 00:00:00.000000001", "not a DATE")],
     ),
+    "old_day": Case(
+        "day DATE",
+        files(pa.array([date(1, 1, 1)]), names="day"),
+        rows=[(1, date(1, 1, 1))],
+        options=(("datetimeRebaseMode", "CORRECTED"),),
+    ),
+    "old_day_of_either_calendar": Case(
+        "day DATE",
+        files(pa.array([date(1, 1, 1)]), names="day"),
+        refused="`datetimeRebaseMode: EXCEPTION` or `int96RebaseMode: EXCEPTION` refuses",
+        options=(("datetimeRebaseMode", "EXCEPTION"),),
+    ),
     "first_hour": Case(
         "at TIMESTAMP",
         files(pa.array([date(2018, 11, 4)]), names="at"),
@@ -227,6 +240,7 @@ def lakes(tmp_path_factory: pytest.TempPathFactory) -> list[Project]:
             "format": "parquet",
             "schema": f"id INT, {case.schema}",
             "keys": [case.keys],
+            "options": dict(case.options),
             "guard": guard,
         }
         for name, case in CASES.items()
