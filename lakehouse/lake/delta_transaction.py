@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote as quote_url
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
@@ -26,7 +24,6 @@ from lakehouse.failpoints import failpoint
 from lakehouse.lake import delta
 from lakehouse.lake.file_stats import WrittenFile
 from lakehouse.spark.session import has_jvm, is_local
-from lakehouse.storage import file_io
 
 
 def can_commit(spark: SparkSession, address: str) -> bool:
@@ -91,25 +88,6 @@ def move(file: WrittenFile, table: Path, kind: str, folder: str = "") -> str:
     shutil.move(file.path, table / folder / name)
     failpoint("after_file_moved", table)
     return f"{folder}/{name}" if folder else name
-
-
-def append(spark: SparkSession, address: str, rows: pa.Table, progress: Mapping[str, Any]) -> None:
-    """Append rows to a table, in one file.
-
-    Args:
-        spark: A session that nobody else uses; see `can_commit`.
-        address: The table's address.
-        rows: Rows with the table's columns.
-        progress: The metadata that the commit records.
-    """
-    content = pa.BufferOutputStream()
-    pq.write_table(rows, content, compression="zstd", store_schema=False)
-    data = content.getvalue().to_pybytes()
-    name = f"part-00000-{uuid.uuid4()}-c000.zstd.parquet"
-    file_io.write_unread(file_io.store_path(address) / name, data)
-    with begin(spark, address, progress) as transaction:
-        added = transaction.added_file(name, len(data), json.dumps({"numRecords": rows.num_rows}))
-        transaction.commit([added], transaction.append_operation)
 
 
 @contextmanager

@@ -3,8 +3,10 @@
 Appending a row is the commit point of `ingest`: the change set is published by it, and before it nothing has happened.
 The newest row of a (table, snapshot_time) counts.
 
-Rows are ordered by the commits that appended them (row tracking), not by anybody's clock. On S3, where other machines
-may write too, a run reads back its rows: the first row of a (table, sequence) counts, later ones are void.
+Rows are in the order of the commits that appended them, whatever the clocks show. On a disk, where the lake's lock
+leaves one writer, a commit is recorded later than all rows that are there. Elsewhere, Delta knows the commit of each
+row (row tracking), and on S3 a run reads back its rows: the first row of a (table, sequence) counts, later ones are
+void.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import uuid
 from collections.abc import Callable, Collection, Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from threading import Lock
 from typing import Any
 
@@ -26,11 +28,11 @@ from pyspark.sql import types as T
 from lakehouse.config.ddl import parse_columns
 from lakehouse.errors import LakeBusy
 from lakehouse.failpoints import failpoint
-from lakehouse.lake import delta, delta_transaction, small_tables
+from lakehouse.lake import delta, local_writer, small_tables
 from lakehouse.lake.cdc import COUNT_COLUMNS
 from lakehouse.lake.slices import Slices
 from lakehouse.schema.table_schema import parse_schema
-from lakehouse.spark.session import isolated_session, local_frame, local_rows
+from lakehouse.spark.session import local_frame, local_rows
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import newest_version
 from lakehouse.storage.paths import Lake
@@ -52,9 +54,11 @@ LATE = "older than the last"
 LEADING_ZEROS = "leading zeros are not kept"
 """The warning about numbers of a first load begins with this, at the end of its reason."""
 
+_ROW_TRACKING = {"delta.enableRowTracking": "true"}
+_CHECKPOINTS = {"delta.checkpointInterval": "10"}  # Delta's default, and not that of delta-rs
+_TICK = timedelta(microseconds=1)
 _COMMIT_VERSION = "_commit"
 _CONFIRMED = ("accepted", "unchanged")
-_FEATURES = frozenset({"appendOnly", "domainMetadata", "invariants", "rowTracking"})
 _MAX_BYTES = 32 << 20  # up to this size the driver reads the ledger; a decision takes some 10 KB
 
 
@@ -272,13 +276,24 @@ class LedgerHistory:
 
 def create_if_missing(spark: SparkSession, lake: Lake) -> None:
     """Create the ledger if there is none. Call it before tables are worked on in parallel: only one can create it."""
+    is_tracked = not delta.is_on_disk(lake.ledger_table)
     if delta.exists(spark, lake.ledger_table):
+        if is_tracked:
+            _track_rows(spark, lake.ledger_table)
         return
-    properties, (fields, _) = {"delta.enableRowTracking": "true"}, local_rows(SCHEMA, [])
-    is_created = delta_transaction.create(isolated_session(spark, 0), lake.ledger_table, fields, properties)
+    # With row tracking, Spark computes the state of the table for each commit: half a second of a small run.
+    properties, (fields, no_rows) = _ROW_TRACKING if is_tracked else _CHECKPOINTS, local_rows(SCHEMA, [])
+    is_created = not is_tracked and local_writer.create(lake.ledger_table, no_rows, fields, properties)
     if not is_created and not delta.exists(spark, lake.ledger_table):
         delta.create(spark, lake.ledger_table, local_frame(spark, SCHEMA), properties, "append")
     failpoint("after_ledger_created")
+
+
+def _track_rows(spark: SparkSession, address: str) -> None:
+    """Track the rows of a ledger that was made on a disk, and moved to where other machines may write."""
+    if not _ROW_TRACKING.items() <= delta.properties(spark, address).items():
+        assignments = ", ".join(f"'{name}' = '{value}'" for name, value in _ROW_TRACKING.items())
+        spark.sql(f"ALTER TABLE {delta.sql_name(address)} SET TBLPROPERTIES ({assignments})")
 
 
 def append(spark: SparkSession, lake: Lake, entry: LedgerEntry) -> LedgerEntry:
@@ -369,9 +384,10 @@ _groups_lock = Lock()
 
 def _append_together(spark: SparkSession, lake: Lake, batch: list[_Request]) -> None:
     """Append rows in one commit; if that fails, each of their tables has the error."""
-    recorded_at, mark = datetime.now(timezone.utc), f"{batch[0].entry.table} {uuid.uuid4().hex}"
-    recorded = [replace(request.entry, recorded_at=recorded_at) for request in batch]
+    mark = f"{batch[0].entry.table} {uuid.uuid4().hex}"
     try:
+        recorded_at = _time_to_record(spark, lake)
+        recorded = [replace(request.entry, recorded_at=recorded_at) for request in batch]
         version_before = newest_version(lake.path("raw", "ledger")) if lake.is_on_s3 else 0
         for request in batch:
             failpoint("before_ledger_append", request.entry.table)
@@ -386,9 +402,18 @@ def _append_together(spark: SparkSession, lake: Lake, batch: list[_Request]) -> 
         request.recorded, request.commit_mark, request.version_before = entry, mark, version_before
 
 
+def _time_to_record(spark: SparkSession, lake: Lake) -> datetime:
+    """Return the time of a commit: now, or later if rows are there that were recorded by a clock that was ahead."""
+    now = datetime.now(timezone.utc)
+    if not delta.is_on_disk(lake.ledger_table):
+        return now
+    recorded = (entry.recorded_at for entry in _read_entries(spark, lake) if entry.recorded_at)
+    return max(now, max(recorded, default=now - _TICK) + _TICK)
+
+
 def _write_rows(spark: SparkSession, address: str, entries: list[LedgerEntry], progress: Mapping[str, str]) -> None:
-    """Append rows: the driver writes them, unless the ledger is not as this project makes it."""
-    files = delta.data_files(address) if delta_transaction.can_commit(spark, address) else None
+    """Append rows: the driver writes them, unless the ledger is not as this project makes it on a disk."""
+    files = delta.data_files(address)
     present = (files.schema if files else delta.schema(spark, address)).names
     types = {column.name: column.type for column in parse_columns(SCHEMA)} | OPTIONAL_COLUMNS
     added = [n for n in OPTIONAL_COLUMNS if n not in present and any(getattr(e, n) is not None for e in entries)]
@@ -398,11 +423,10 @@ def _write_rows(spark: SparkSession, address: str, entries: list[LedgerEntry], p
     columns = [name for name in [*present, *added] if name in types]
     ddl = ", ".join(f"{name} {types[name]}" for name in columns)
     fields, rows = local_rows(ddl, [tuple(getattr(entry, name) for name in columns) for entry in entries])
-    if files and files.schema == fields and files.listed.writer_features <= _FEATURES and not files.has_constraints:
-        delta_transaction.append(isolated_session(spark, 0), address, rows, progress)
-    else:
-        frame = spark.createDataFrame(rows, fields).coalesce(1)
-        delta.append(address, frame, userMetadata=delta.user_metadata(progress))
+    if files and files.schema == fields and local_writer.append(address, rows, progress):
+        return
+    frame = spark.createDataFrame(rows, fields).coalesce(1)
+    delta.append(address, frame, userMetadata=delta.user_metadata(progress))
 
 
 def _require_first(
@@ -539,7 +563,7 @@ def _read_entries(spark: SparkSession, lake: Lake) -> list[LedgerEntry]:
 
 
 def _commit_version(ledger: DataFrame) -> Column:
-    """Return the ledger version that added a row: 0 for a row that is older than row tracking, or without a ledger."""
+    """Return the ledger version that added a row: 0 without row tracking, or without a ledger."""
     try:
         metadata = ledger.select("_metadata").schema["_metadata"].dataType
     except PySparkException:  # there is no table yet

@@ -2,7 +2,6 @@
 
 The code above this module does not distinguish the two.
 
-    write_unread       a file that a commit names later
     write_atomically   a file; a reader sees the old one or the complete new one
     atomic_rewrite     the same, for a new content made from the old one
     atomic_folder      a folder that is visible only when it is complete
@@ -141,22 +140,6 @@ def write_if_absent(file: StorePath, content: bytes) -> bool:
     finally:
         partial.unlink(missing_ok=True)
     return True
-
-
-def write_unread(file: StorePath, content: bytes) -> None:
-    """Write a file that nobody reads before a commit names it, under its own name.
-
-    What a killed run leaves is then a file that VACUUM removes, unlike a partial one, which it takes for hidden.
-
-    Args:
-        file: The new file.
-        content: Its bytes.
-    """
-    failpoint("before_unread_file", file)
-    if isinstance(file, S3Path):
-        file.put(content)
-    else:
-        _write_new(file, content)
 
 
 def _write_new(file: Path, content: bytes) -> None:

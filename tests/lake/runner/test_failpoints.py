@@ -11,8 +11,6 @@ from crash.scenarios import SCENARIOS
 from crash.warm import Unbroken, break_off, run_unbroken
 from pyspark.sql import SparkSession
 
-from lakehouse.failpoints import Interruption, handled_by
-
 SEED = int(os.environ.get("LAKEHOUSE_SEED", "1"))
 CASES = 6
 
@@ -37,19 +35,3 @@ def test_results_of_rules_that_a_killed_run_did_not_record_are_recorded_by_the_n
     """The models are current then, so that no rule is evaluated; the commits of the models have the results."""
     done = break_off(unbroken, Case("run", "before_rule_results", ""), tmp_path / "case")
     assert done.faults == []
-
-
-def test_a_run_killed_while_it_writes_a_file_of_the_ledger_leaves_nothing_that_vacuum_keeps(
-    unbroken: Unbroken, tmp_path: Path
-) -> None:
-    """VACUUM takes a file for hidden whose name begins with a dot, as that of a partial file does."""
-    project = unbroken.prepared.copy(tmp_path / "case")
-
-    def end_there(name: str, where: str) -> None:
-        if "/raw/ledger/" in where and "-c000" in where:
-            raise Interruption(name)
-
-    with handled_by(end_there), pytest.raises(Interruption):
-        project.run()
-    assert [path.name for path in (project.lake / "raw/ledger").iterdir() if path.name.startswith(".")] == []
-    assert [row["sequence"] for row in project.ledger("items")] == [1, 2]

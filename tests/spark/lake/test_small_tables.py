@@ -20,7 +20,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.config.tuning import Tuning
-from lakehouse.lake import delta, delta_transaction, ledger, local_diff, local_writer, small_tables
+from lakehouse.lake import delta, ledger, local_diff, local_writer, small_tables
 from lakehouse.lake.cached_rows import CachedRows
 from lakehouse.lake.merge import ACTION, MergeTarget, WriteResult, merge_to_match, row_actions
 from lakehouse.spark.session import isolated_session, local_frame, local_rows
@@ -247,27 +247,65 @@ def test_a_write_whose_checkpoint_fails_is_a_write(
     assert not local_writer.append(table, rows)
 
 
+@pytest.mark.parametrize("is_tracked", [False, True], ids=["disk", "store"])
 def test_the_ledger_is_read_in_the_order_of_its_commits(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_tracked: bool
 ) -> None:
     lake = Lake(str(tmp_path / "lake"))
-    ledger.create_if_missing(spark, lake)
+    with monkeypatch.context() as patch:
+        if is_tracked:
+            patch.setattr(ledger.delta, "is_on_disk", lambda _: False)
+        ledger.create_if_missing(spark, lake)
     assert ledger.read_histories(spark, lake, ["items"])["items"].entries == ()
     for n in range(12):  # with a checkpoint in between
         entry = ledger.LedgerEntry("items", n + 1, TIME + dt.timedelta(days=n), f"f{n}", "accepted", reason=f"r{n}")
         with monkeypatch.context() as patch:
             if n % 3 == 0:  # as on a cluster: Spark writes the rows
-                patch.setattr(delta_transaction, "can_commit", lambda *_: False)
+                patch.setattr(local_writer, "append", lambda *_: False)
             ledger.append(spark, lake, entry)
-    rows = ledger.read_rows(spark, lake).select("sequence", "_metadata.row_id", "_metadata.row_commit_version")
-    assert sorted(map(tuple, rows.collect())) == [(n + 1, n, n + 1) for n in range(12)]
+    if is_tracked:
+        rows = ledger.read_rows(spark, lake).select("sequence", "_metadata.row_id", "_metadata.row_commit_version")
+        assert sorted(map(tuple, rows.collect())) == [(n + 1, n, n + 1) for n in range(12)]
     ledger.redact_reasons(spark, lake, "items", lambda reason: "gone" if reason == "r3" else reason)
     by_driver = ledger.read_histories(spark, lake, ["items"])["items"].entries
     monkeypatch.setattr(small_tables, "read_with_commits", lambda *_: None)
     assert ledger.read_histories(spark, lake, ["items"])["items"].entries == by_driver
-    # The rewritten row counts as appended by the commit that rewrote it.
-    assert [e.sequence for e in by_driver] == [1, 2, 3, *range(5, 13), 4]
+    # With row tracking, the rewritten row counts as appended by the commit that rewrote it.
+    in_order = [1, 2, 3, *range(5, 13), 4] if is_tracked else [*range(1, 13)]
+    assert [e.sequence for e in by_driver] == in_order
     assert ledger.newest_accepted_time(spark, lake) == TIME + dt.timedelta(days=11)
+
+
+def test_rows_of_the_ledger_stay_in_order_if_the_clock_is_set_back_and_if_the_lake_is_moved_to_a_store(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    ledger.create_if_missing(spark, lake)
+
+    class Earlier(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # type: ignore[override]
+            return dt.datetime.now(tz) - dt.timedelta(days=next(days))
+
+    def append(*sequences: int) -> None:
+        for n in sequences:
+            ledger.append(spark, lake, ledger.LedgerEntry("items", n, TIME, f"f{n}", "accepted"))
+
+    days = iter(range(100))
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "datetime", Earlier)
+        append(1, 2, 3)
+    times = [entry.recorded_at for entry in ledger.read_histories(spark, lake, ["items"])["items"].entries]
+    assert times == sorted({time for time in times if time})
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger.delta, "is_on_disk", lambda _: False)
+        ledger.create_if_missing(spark, lake)
+        patch.setattr(ledger, "datetime", Earlier)
+        append(4, 5)
+
+    assert [e.sequence for e in ledger.read_histories(spark, lake, ["items"])["items"].entries] == [1, 2, 3, 4, 5]
+    versions = ledger.read_rows(spark, lake).select("sequence", "_metadata.row_commit_version").collect()
+    assert len({row.row_commit_version for row in versions if row.sequence > 2}) == 3
 
 
 def test_tables_that_decide_at_the_same_time_share_a_commit(
@@ -275,15 +313,15 @@ def test_tables_that_decide_at_the_same_time_share_a_commit(
 ) -> None:
     lake, first_begun, go_on = Lake(str(tmp_path / "lake")), Event(), Event()
     ledger.create_if_missing(spark, lake)
-    inner = delta_transaction.append
+    inner = local_writer.append
 
-    def append(*arguments: Any, **named: Any) -> None:
+    def append(*arguments: Any, **named: Any) -> bool:
         if not first_begun.is_set():
             first_begun.set()
             assert go_on.wait(60)
-        inner(*arguments, **named)
+        return inner(*arguments, **named)
 
-    monkeypatch.setattr(delta_transaction, "append", append)
+    monkeypatch.setattr(local_writer, "append", append)
     entries = [ledger.LedgerEntry(f"t{n}", 1, TIME, "f", "accepted") for n in range(4)]
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(ledger.append, spark, lake, entries[0])
@@ -310,7 +348,8 @@ def test_a_failed_append_fails_for_each_table_of_the_commit(
 
     entry = ledger.LedgerEntry("t", 1, TIME, "f", "accepted")
     with monkeypatch.context() as patch:
-        patch.setattr(delta_transaction, "append", fail)
+        patch.setattr(local_writer, "write_deltalake", fail)
+        patch.setattr(delta, "append", fail)
         with pytest.raises(OSError, match="the disk is full"):
             ledger.append(spark, lake, entry)
     assert ledger.append(spark, lake, entry).recorded_at is not None
