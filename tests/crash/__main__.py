@@ -20,22 +20,24 @@ from crash.scenarios import SCENARIOS
 from crash.session import start_session
 from crash.warm import Outcome, Unbroken, break_off, run_unbroken
 
-# Each part is a process: their scenarios take about as long.
+# Each part is a process.
 PARTS = (
-    ("run", "first", "spark", "backlog", "expire", "delta"),
-    ("loyalty", "stream", "forget", "late", "again", "replay", "reset", "retype"),
+    ("run", "first", "spark", "backlog", "expire", "delta", "late"),
+    ("loyalty", "stream", "forget", "again", "replay", "reset", "retype"),
 )
-_VERIFIED = 10  # every tenth lake is verified too: it is equal to one that is
+_WARM_SHARES = (0.61, 0.39)  # of the parts: the second one has the kills, too
+# Every tenth lake is verified too, and every fourth after a kill: the others are equal to one that is.
+_VERIFIED, _VERIFIED_KILLS = 10, 4
 
 
 def main() -> None:
     """Run both parts, each in a process of its own, or the part or the case that the arguments name."""
     parser = argparse.ArgumentParser(prog="make crash", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="of the choice of cases")
-    parser.add_argument("--warm", type=int, default=320, help="cases in a JVM that goes on")
-    parser.add_argument("--kills", type=int, default=36, help="kills at failpoints")
+    parser.add_argument("--warm", type=int, default=300, help="cases in a JVM that goes on")
+    parser.add_argument("--kills", type=int, default=30, help="kills at failpoints")
     parser.add_argument("--random", type=int, default=20, help="kills at random instants")
-    parser.add_argument("--disks", type=int, default=16, help="disks that become full")
+    parser.add_argument("--disks", type=int, default=12, help="disks that become full")
     parser.add_argument("--point", help="one case, as a failed one is printed")
     parser.add_argument("--out", type=Path, help="where to write the report")
     parser.add_argument("--results", type=Path, nargs="+", help="write the report of results that parts have written")
@@ -93,7 +95,8 @@ def break_all(unbroken: dict[str, Unbroken], arguments: argparse.Namespace, fold
     outcomes: list[Outcome] = []
     started, warm = time.monotonic(), [u for u in unbroken.values() if not u.prepared.scenario.only_kills]
     cases = [case for each in warm for case in each.trace.cases(each.prepared.scenario.name)]
-    for number, case in enumerate(choose(cases, arguments.warm // len(PARTS), arguments.seed)):
+    count = round(arguments.warm * _WARM_SHARES[arguments.part])
+    for number, case in enumerate(choose(cases, count, arguments.seed)):
         _note(outcomes, break_off(unbroken[case.scenario], case, folder / "case", number % _VERIFIED == 0))
     for outcome in _fill_disks(unbroken, arguments.disks, folder / "disk"):
         _note(outcomes, outcome)
@@ -127,14 +130,15 @@ def _kill_all(unbroken: dict[str, Unbroken], arguments: argparse.Namespace, fold
     if not of_kills:
         return
     cases = [case for name, each in of_kills.items() for case in each.trace.cases(name) if kills.can_name(case)]
-    for case, victim in kills.plan(choose(cases, arguments.kills, arguments.seed), arguments.kills, arguments.seed):
-        yield kills.kill_at(of_kills[case.scenario], case, victim, folder)
+    plan = kills.plan(choose(cases, arguments.kills, arguments.seed), arguments.kills, arguments.seed)
+    for number, (case, victim) in enumerate(plan):
+        yield kills.kill_at(of_kills[case.scenario], case, victim, folder, number % _VERIFIED_KILLS == 0)
     if arguments.random:
         loyalty, chosen = of_kills["loyalty"], random.Random(arguments.seed)
         seconds = kills.seconds_of_command(loyalty, folder)
         for number in range(arguments.random):
             victim = kills.VICTIMS[number % len(kills.VICTIMS)]
-            yield kills.kill_after(loyalty, chosen.uniform(1, seconds), victim, folder)
+            yield kills.kill_after(loyalty, chosen.uniform(1, seconds), victim, folder, number % _VERIFIED_KILLS == 0)
 
 
 def _note(outcomes: list[Outcome], outcome: Outcome) -> None:

@@ -41,6 +41,11 @@ class Case:
     where: str
     number: int = 1
 
+    @property
+    def layer(self) -> str:
+        """The first part of the place: `bronze` of `bronze/items`, `silver` of `silver.items`."""
+        return re.split(r"[/.]", self.where, maxsplit=1)[0]
+
     def __str__(self) -> str:
         return f"{self.scenario}/{self.name}@{self.where}:{self.number}"
 
@@ -101,12 +106,12 @@ class Break:
 
 
 def choose(cases: Iterable[Case], count: int, seed: int) -> list[Case]:
-    """Return this many cases by chance, among them one of each point of each scenario."""
+    """Return this many cases by chance, among them one of each point in each layer of the lake."""
     shuffled = sorted(cases)
     random.Random(seed).shuffle(shuffled)
     first: dict[tuple[str, str], Case] = {}
     for case in shuffled:
-        first.setdefault((case.scenario, case.name), case)
+        first.setdefault((case.name, case.layer), case)
     chosen = list(first.values())
     rest = [case for case in shuffled if case not in set(chosen)]
     return sorted([*chosen, *rest[: max(count - len(chosen), 0)]])

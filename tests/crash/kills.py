@@ -21,7 +21,7 @@ VICTIMS = ("driver", "jvm", "both")
 _PATIENCE = 300.0
 
 
-def kill_at(unbroken: Unbroken, case: Case, victim: str, folder: Path) -> Outcome:
+def kill_at(unbroken: Unbroken, case: Case, victim: str, folder: Path, verify: bool = True) -> Outcome:
     """Kill the first command of a scenario when it reaches the place of a case."""
     started, project = time.monotonic(), unbroken.prepared.copy(folder)
     with _start(unbroken, project, f"{case.name}@{case.where}:stop:{case.number}") as process:
@@ -31,11 +31,11 @@ def kill_at(unbroken: Unbroken, case: Case, victim: str, folder: Path) -> Outcom
         errors = process.communicate(timeout=_PATIENCE)[1]
     if not is_there:
         return Outcome(str(case), victim, [f"the place was not reached: {errors[-2000:]}"], time.monotonic() - started)
-    faults = _faults_of_exit(process, victim, errors) + resume(unbroken, project, 0, verify=True)
-    return Outcome(str(case), victim, faults, time.monotonic() - started)
+    faults = _faults_of_exit(process, victim, errors) + resume(unbroken, project, 0, verify)
+    return Outcome(str(case), victim, faults, time.monotonic() - started, verify)
 
 
-def kill_after(unbroken: Unbroken, seconds: float, victim: str, folder: Path) -> Outcome:
+def kill_after(unbroken: Unbroken, seconds: float, victim: str, folder: Path, verify: bool = True) -> Outcome:
     """Kill the first command of a scenario after a time."""
     started, project = time.monotonic(), unbroken.prepared.copy(folder)
     name = f"{unbroken.prepared.scenario.name}/after {seconds:.2f} s"
@@ -45,8 +45,8 @@ def kill_after(unbroken: Unbroken, seconds: float, victim: str, folder: Path) ->
         except subprocess.TimeoutExpired:
             _kill(process, victim)
         errors = process.communicate(timeout=_PATIENCE)[1]
-    faults = _faults_of_exit(process, victim, errors) + resume(unbroken, project, 0, verify=True)
-    return Outcome(name, victim, faults, time.monotonic() - started)
+    faults = _faults_of_exit(process, victim, errors) + resume(unbroken, project, 0, verify)
+    return Outcome(name, victim, faults, time.monotonic() - started, verify)
 
 
 def seconds_of_command(unbroken: Unbroken, folder: Path) -> float:

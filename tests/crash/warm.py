@@ -44,12 +44,14 @@ class Outcome:
         kind: How it was broken off.
         faults: The differences from an unbroken run; empty if there are none.
         seconds: How long it took.
+        verified: Whether `lakehouse verify` looked at the lake, too.
     """
 
     case: str
     kind: str
     faults: list[str]
     seconds: float = 0.0
+    verified: bool = False
 
 
 def run_unbroken(scenario: Scenario, folder: Path) -> Unbroken:
@@ -83,7 +85,7 @@ def break_off(unbroken: Unbroken, case: Case, folder: Path, verify: bool = False
         return Outcome(str(case), "raise", ["the place was not reached"], time.monotonic() - started)
     (project.lake / "_state/lock").unlink(missing_ok=True)  # the JVM in it has not died, as after a kill
     faults = resume(unbroken, project, broken, verify)
-    return Outcome(str(case), "raise", faults, time.monotonic() - started)
+    return Outcome(str(case), "raise", faults, time.monotonic() - started, verify)
 
 
 def resume(unbroken: Unbroken, project: Project, broken: int, verify: bool) -> list[str]:
