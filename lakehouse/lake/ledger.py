@@ -413,7 +413,7 @@ def _time_to_record(spark: SparkSession, lake: Lake) -> datetime:
 
 def _write_rows(spark: SparkSession, address: str, entries: list[LedgerEntry], progress: Mapping[str, str]) -> None:
     """Append rows: the driver writes them, unless the ledger is not as this project makes it on a disk."""
-    files = delta.data_files(address)
+    files = delta.data_files(address) if delta.is_on_disk(address) else None
     present = (files.schema if files else delta.schema(spark, address)).names
     types = {column.name: column.type for column in parse_columns(SCHEMA)} | OPTIONAL_COLUMNS
     added = [n for n in OPTIONAL_COLUMNS if n not in present and any(getattr(e, n) is not None for e in entries)]
