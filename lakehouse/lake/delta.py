@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -254,6 +254,8 @@ def create(
         properties: Its table properties.
         mode: The treatment of a table that exists: `error`, `overwrite` (columns included) or `append`.
     """
+    if mode == "overwrite" and exists(spark, address):
+        _support_types(spark, address, rows.schema)
     if not is_catalog_name(address):
         writer = rows.write.format("delta").options(**properties).mode(mode)
         (writer.option("overwriteSchema", "true") if mode == "overwrite" else writer).save(address)
@@ -339,11 +341,22 @@ def properties(spark: SparkSession, address: str) -> Mapping[str, str]:
     return found
 
 
+def _support_types(spark: SparkSession, address: str, fields: Iterable[T.StructField]) -> None:
+    """Let a table that exists have columns without a time zone, which Delta allows by itself for a new table only."""
+    if not any("timestamp_ntz" in field.dataType.simpleString() for field in fields):
+        return
+    files = data_files(address, with_vectors=True)
+    if files is None or "timestampNtz" not in files.listed.writer_features:
+        spark.sql(f"ALTER TABLE {sql_name(address)} SET TBLPROPERTIES ('delta.feature.timestampNtz' = 'supported')")
+
+
 def add_new_columns(spark: SparkSession, address: str, wanted: T.StructType) -> None:
     """Add the columns that only `wanted` has to a table; they are null in the rows that it has."""
     columns = {name.lower() for name in schema(spark, address).names}
-    added = [f"{quote_identifier(f.name)} {f.dataType.simpleString()}" for f in wanted if f.name.lower() not in columns]
-    if added:
+    fields = [field for field in wanted if field.name.lower() not in columns]
+    if fields:
         failpoint("before_columns", address)
-        spark.sql(f"ALTER TABLE {sql_name(address)} ADD COLUMNS ({', '.join(added)})")
+        _support_types(spark, address, fields)
+        added = ", ".join(f"{quote_identifier(field.name)} {field.dataType.simpleString()}" for field in fields)
+        spark.sql(f"ALTER TABLE {sql_name(address)} ADD COLUMNS ({added})")
         failpoint("after_columns", address)

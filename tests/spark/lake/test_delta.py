@@ -130,3 +130,19 @@ def test_a_change_feed_keeps_days_that_the_julian_calendar_lacks(spark: SparkSes
     found = {tuple(row) for row in feed.selectExpr(*columns).collect()}
     assert found == {tuple(row) for row in rows.selectExpr(*columns).collect()}
     assert len(found) == len(days)
+
+
+@pytest.mark.parametrize("kind", ["TIMESTAMP_NTZ", "ARRAY<STRUCT<at: TIMESTAMP_NTZ>>"])
+def test_a_table_that_exists_gets_columns_without_a_time_zone(spark: SparkSession, tmp_path: Path, kind: str) -> None:
+    added, replaced = str(tmp_path / "added"), str(tmp_path / "replaced")
+    rows = spark.sql(f"SELECT 1 AS id, CAST(NULL AS {kind}) AS at")
+    for table in (added, replaced):
+        delta.create(spark, table, rows.drop("at"), {})
+
+    delta.add_new_columns(spark, added, rows.schema)
+    delta.create(spark, replaced, rows, {}, "overwrite")
+
+    for table in (added, replaced):
+        assert delta.schema(spark, table).simpleString() == rows.schema.simpleString()
+        delta.append(table, rows)
+        assert delta.read(spark, table).count() == 2
