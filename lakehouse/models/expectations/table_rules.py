@@ -9,8 +9,10 @@ from functools import cached_property, reduce
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from lakehouse.config.ddl import quote_identifier
+from lakehouse.errors import ConfigError
 from lakehouse.lake.cached_rows import CachedRows, filter_to_ranges
 from lakehouse.models.sql.rules import Rule
 from lakehouse.text import counted
@@ -122,6 +124,7 @@ class ResultingTable:
     def _evaluate_freshness(self, rule: Rule) -> TableRuleOutcome:
         fresh = rule.spec.freshness
         assert fresh is not None
+        _require_time(self.rows, fresh.column, rule)
         oldest_allowed = self.as_of - fresh.within
         newest = _newest_time(self.rows, fresh.column)
         if newest is None or newest < oldest_allowed:  # else the other rows need not be read
@@ -135,6 +138,16 @@ def _join_keys(table: DataFrame, keys: CachedRows, how: str) -> DataFrame:
     columns = [quote_identifier(name) for name in keys.rows.columns]
     same = [F.col(f"c.{column}").eqNullSafe(F.col(f"t.{column}")) for column in columns]
     return table.alias("c").join(keys.rows.alias("t"), on=reduce(Column.__and__, same), how=how)
+
+
+def _require_time(rows: DataFrame, column: str, rule: Rule) -> None:
+    """Raise if a column has no times, and nothing that Spark reads as one."""
+    data_type = rows.select(quote_identifier(column)).schema[0].dataType
+    if not isinstance(data_type, (T.DatetimeType, T.StringType, T.NumericType)):
+        raise ConfigError(
+            f"the expectation {rule.name} cannot be evaluated: {column} is {data_type.simpleString().upper()}",
+            expected="a column with times for `freshness`: DATE, TIMESTAMP or TIMESTAMP_NTZ",
+        )
 
 
 def _newest_time(rows: DataFrame, column: str) -> datetime | None:

@@ -10,6 +10,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.config.expect import Expectation
+from lakehouse.errors import ConfigError
 from lakehouse.lake.cached_rows import CachedRows, cache_rows
 from lakehouse.models.expectations import RowRuleEvaluator
 from lakehouse.models.expectations.table_rules import ResultingTable, TableRuleOutcome
@@ -143,6 +144,15 @@ def test_the_newest_row_is_compared_with_as_of(
     rule = parse_rule(freshness={"column": "d", "within": "1d"})
 
     assert resulting(small, rows(small, *TABLE), rows(small, *new_rows), affected).evaluate(rule, 0).is_met is met
+
+
+@pytest.mark.parametrize("value", ["X'00'", "true", "array(d)", "named_struct('d', d)"])
+def test_freshness_of_what_is_no_time_is_refused(small: SparkSession, value: str) -> None:
+    rule, table = parse_rule(freshness={"column": "v", "within": "1d"}), rows(small, *TABLE)
+    made = table.selectExpr("*", f"{value} AS v")
+
+    with pytest.raises(ConfigError, match=f"{rule.name} cannot be evaluated: v is "):
+        ResultingTable(None, made, 1, None, None, AS_OF).evaluate(rule, 0)
 
 
 def test_a_row_with_another_key_may_be_the_newest(small: SparkSession) -> None:
