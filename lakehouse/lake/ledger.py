@@ -28,7 +28,7 @@ from pyspark.sql import types as T
 from lakehouse.config.ddl import parse_columns
 from lakehouse.errors import LakeBusy
 from lakehouse.failpoints import failpoint
-from lakehouse.lake import delta, local_writer, small_tables
+from lakehouse.lake import delta, small_tables
 from lakehouse.lake.cdc import COUNT_COLUMNS
 from lakehouse.lake.slices import Slices
 from lakehouse.schema.table_schema import parse_schema
@@ -276,6 +276,8 @@ class LedgerHistory:
 
 def create_if_missing(spark: SparkSession, lake: Lake) -> None:
     """Create the ledger if there is none. Call it before tables are worked on in parallel: only one can create it."""
+    from lakehouse.lake import local_writer  # commands that only read the ledger need not wait for delta-rs
+
     is_tracked = not delta.is_on_disk(lake.ledger_table)
     if delta.exists(spark, lake.ledger_table):
         if is_tracked:
@@ -413,6 +415,8 @@ def _time_to_record(spark: SparkSession, lake: Lake) -> datetime:
 
 def _write_rows(spark: SparkSession, address: str, entries: list[LedgerEntry], progress: Mapping[str, str]) -> None:
     """Append rows: the driver writes them, unless the ledger is not as this project makes it on a disk."""
+    from lakehouse.lake import local_writer
+
     files = delta.data_files(address) if delta.is_on_disk(address) else None
     present = (files.schema if files else delta.schema(spark, address)).names
     types = {column.name: column.type for column in parse_columns(SCHEMA)} | OPTIONAL_COLUMNS
