@@ -23,7 +23,7 @@ from lakehouse.bronze.read import schema_mismatches, stored_rows
 from lakehouse.config import Table
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.lake import delta, feed_events
-from lakehouse.lake.cached_rows import CachedRows
+from lakehouse.lake.cached_rows import CachedRows, collect_few
 from lakehouse.lake.cdc import DELETE
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.lake.merge import ACTION, MergeTarget, WriteResult, merge_changes, merge_computed, merge_to_match
@@ -228,7 +228,7 @@ def _write(
 ) -> WriteResult:
     """Write the difference; few rows are collected at once, and so computed once."""
     changes = changed_rows(compared, table)
-    if expect_few and (local := few_rows(changes, table)) is not None:
+    if expect_few and (local := collect_few(changes, table.tuning.local_rows)) is not None:
         return _write_few(table, local, changes.schema, target, progress)
     return merge_computed(target, changes, progress)
 
@@ -241,18 +241,6 @@ def changed_rows(compared: DataFrame, table: TableRef) -> DataFrame:
         table: The table.
     """
     return compared.where(F.col(ACTION).isNotNull()).select(ACTION, *_columns(table))
-
-
-def few_rows(rows: DataFrame, table: TableRef) -> pa.Table | None:
-    """Return rows in the driver's memory; None: they are more than `tuning.local_rows`.
-
-    Args:
-        rows: The rows.
-        table: The table.
-    """
-    limit = table.tuning.local_rows
-    local = rows.limit(limit + 1).toArrow()
-    return local if local.num_rows <= limit else None
 
 
 def _write_few(

@@ -31,6 +31,7 @@ from lakehouse.ingest.readers import snapshot_reader
 from lakehouse.ingest.readers.parsed_file import ParsedSnapshot
 from lakehouse.ingest.readers.snapshot_reader import KEY_STATE, PROBLEMS, RECEIVED
 from lakehouse.lake import change_sets, delta, feed_events, forgotten_keys, small_tables
+from lakehouse.lake.cached_rows import collect_few
 from lakehouse.lake.feed_events import KIND, TRUNCATE
 from lakehouse.lake.hashes import hash_columns
 from lakehouse.lake.table_ref import TableRef
@@ -126,7 +127,7 @@ def _keep_rows(
     if is_small:
         rows = with_nullable_fields(rows)
         with _events_read(snapshot):
-            local = apply_feed.few_rows(rows, table)
+            local = collect_few(rows, table.tuning.local_rows)
         if local is not None:  # a packed file may have more than its size suggests
             return small_tables.to_frame(table.spark, local, rows.schema), local.num_rows
     kept = stack.enter_context(persist_rows(rows))
@@ -140,7 +141,7 @@ def _keep_compared(
     table, compared = arrival.context.table, arrival.compare(batch, is_corrected)
     if is_small and not is_corrected and not arrival.is_replacement:  # these compare all keys
         compared = with_nullable_fields(compared)
-        if (local := apply_feed.few_rows(compared, table)) is not None:
+        if (local := collect_few(compared, table.tuning.local_rows)) is not None:
             compared = small_tables.to_frame(table.spark, local, compared.schema)
             return compared, arrival.computed_batch(compared)
     return stack.enter_context(persist_rows(compared)), None

@@ -177,10 +177,20 @@ def cache_rows(spark: SparkSession, rows: DataFrame, max_local_rows: int = MAX_L
     Returns:
         The rows, which the caller releases.
     """
-    local = rows.limit(max_local_rows + 1).toArrow()
-    if local.num_rows <= max_local_rows:
+    if (local := collect_few(rows, max_local_rows)) is not None:
         return CachedRows(spark.createDataFrame(local, rows.schema), local)
     return CachedRows(rows.persist(StorageLevel.MEMORY_AND_DISK))
+
+
+def collect_few(rows: DataFrame, limit: int) -> pa.Table | None:
+    """Return rows in the driver's memory; None: they are more than a limit, and no more than that were computed.
+
+    Args:
+        rows: The rows.
+        limit: How many they may be.
+    """
+    local = rows.limit(limit + 1).toArrow()
+    return local if local.num_rows <= limit else None
 
 
 def filter_to_ranges(rows: DataFrame, value_ranges: ValueRanges) -> DataFrame:

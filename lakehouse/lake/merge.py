@@ -34,7 +34,7 @@ from lakehouse.lake import (
     marked_merge,
     small_tables,
 )
-from lakehouse.lake.cached_rows import CachedRows, ValueRanges, filter_to_ranges
+from lakehouse.lake.cached_rows import CachedRows, ValueRanges, collect_few, filter_to_ranges
 from lakehouse.lake.duckdb_sql import WIDE, connect
 from lakehouse.lake.table_rules import explain_refusal
 from lakehouse.schema.mismatch import schema_mismatches
@@ -163,7 +163,7 @@ def _compare_and_merge(
     expect_few: bool,
 ) -> WriteResult:
     """Let Spark compare a table with the wanted rows, and merge the difference."""
-    spark, max_local_rows = target.spark, target.tuning.local_rows
+    spark = target.spark
     current = delta.read(spark, target.address).select(*map(quote_identifier, wanted.columns))
     value_ranges: ValueRanges = {}
     if affected is not None:
@@ -172,7 +172,7 @@ def _compare_and_merge(
         is_affected = _keys_match("c", "a", affected.rows.columns)
         current = current.join(affected.rows.alias("a"), on=is_affected, how="left_semi")
     actions = row_actions(current, wanted, target.keys)
-    if expect_few and (local := actions.limit(max_local_rows + 1).toArrow()).num_rows <= max_local_rows:
+    if expect_few and (local := collect_few(actions, target.tuning.local_rows)) is not None:
         few = CachedRows(spark.createDataFrame(local, actions.schema), local)
         return _merge_local(target, few, progress, value_ranges)
     return _merge_computed(target, actions, progress, value_ranges)
@@ -370,10 +370,9 @@ def _prepare(target: MergeTarget, schema: T.StructType) -> None:
 
 def _create_new(target: MergeTarget, wanted: CachedRows, progress: Mapping[str, Any], expect_few: bool) -> WriteResult:
     """Create the table: few rows are written by the driver."""
-    limit, local = target.tuning.driver_rows, wanted.local_rows
+    local = wanted.local_rows
     if local is None and expect_few and target.tuning.small_table_bytes and not target.sort_by:
-        collected = wanted.rows.limit(limit + 1).toArrow()
-        local = collected if collected.num_rows <= limit else None
+        local = collect_few(wanted.rows, target.tuning.driver_rows)
     if local is None or target.is_large:
         return _create(target, wanted.rows, progress, "error")
     fields = wanted.rows.schema
