@@ -53,7 +53,8 @@ MB = 1e6
 HEADING = "## A change feed, beside a MERGE by hand"
 ABOUT = """Seconds from the landed files to bronze, and the megabytes written: events, bronze and the ledger. *By hand*
 is the latest event of each key by a window and a MERGE; it keeps no events, no history and no deletes. A batch with
-late events reads all events again, and computes its keys from all of theirs; one that is in order reads bronze."""
+late events reads bronze and the batches that overlap it, or all events if these are most of the feed; one that is in
+order reads bronze."""
 
 
 def write_events(folder: Path, events: int) -> None:

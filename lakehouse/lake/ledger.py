@@ -283,7 +283,7 @@ def create_if_missing(spark: SparkSession, lake: Lake) -> None:
         if is_tracked:
             _track_rows(spark, lake.ledger_table)
         return
-    # With row tracking, Spark computes the state of the table for each commit: half a second of a small run.
+    # With row tracking, Spark computes the state of the table for each commit, which costs more than a small ingest.
     properties, (fields, no_rows) = _ROW_TRACKING if is_tracked else _CHECKPOINTS, local_rows(SCHEMA, [])
     is_created = not is_tracked and local_writer.create(lake.ledger_table, no_rows, fields, properties)
     if not is_created and not delta.exists(spark, lake.ledger_table):
