@@ -293,6 +293,8 @@ def create_if_missing(spark: SparkSession, lake: Lake) -> None:
 
 def _track_rows(spark: SparkSession, address: str) -> None:
     """Track the rows of a ledger that was made on a disk, and moved to where other machines may write."""
+    if delta.is_catalog_name(address):  # no lake is moved into a catalog, and only a query would tell
+        return
     if not _ROW_TRACKING.items() <= delta.properties(spark, address).items():
         assignments = ", ".join(f"'{name}' = '{value}'" for name, value in _ROW_TRACKING.items())
         spark.sql(f"ALTER TABLE {delta.sql_name(address)} SET TBLPROPERTIES ({assignments})")

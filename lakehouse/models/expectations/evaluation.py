@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.config.ddl import quote_identifier
+from lakehouse.error_mapping import first_line
 from lakehouse.failpoints import failpoint
 from lakehouse.lake import quarantine
 from lakehouse.lake.cached_rows import CachedRows
@@ -94,7 +95,7 @@ def _name_failing_rule(evaluator: RowRuleEvaluator, rows: DataFrame, rules: list
             try:
                 evaluator.mark(rows, [rule]).where(is_unmet(rule.name)).count()
             except SPARK_ERRORS as rule_error:
-                raise not_evaluated_error(evaluator.plan.model, rule, rule_error) from error
+                raise not_evaluated_error(evaluator.plan.model, rule, first_line(rule_error)) from error
         raise
 
 
@@ -224,6 +225,7 @@ class Evaluation:
     @cached_property
     def _resulting_table(self) -> ResultingTable:
         return ResultingTable(
+            self._context.model.name,
             self._context.read_target(),
             self.remaining.rows,
             self._counts.remaining,

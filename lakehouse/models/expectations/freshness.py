@@ -37,7 +37,7 @@ def evaluate_unchanged(context: RefreshContext) -> tuple[dict[str, Any], list[Ru
     carried_state = {name: recorded[name] for name in ("failing", "quarantined") if name in recorded}
     results, table = list[RuleResult](), context.read_target()
     if is_freshness_due(context) and table is not None:
-        unchanged = ResultingTable(None, table, 0, None, None, model.parameters["as_of"])
+        unchanged = ResultingTable(model.name, None, table, 0, None, None, model.parameters["as_of"])
         for rule in (rule for rule in model.plan.rules if rule.spec.freshness):
             outcome = unchanged.evaluate(rule, 0)
             results.append(

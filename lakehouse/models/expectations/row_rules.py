@@ -72,7 +72,7 @@ class RowRuleEvaluator:
                 try:
                     self.spark.sql(f"SELECT CASE WHEN {condition} THEN 1 END AS met FROM {view}", args=arguments)
                 except AnalysisException as rule_error:
-                    raise not_evaluated_error(self.plan.model, rule, rule_error) from error
+                    raise not_evaluated_error(self.plan.model, rule, first_line(rule_error)) from error
             raise
         finally:
             self.spark.catalog.dropTempView(view)
@@ -110,16 +110,16 @@ def _with_reference_found(rows: DataFrame, rule: Rule, referenced: DataFrame, fo
     return joined.select("r.*", F.coalesce(F.col(f"k.{found}"), F.lit(False)).alias(found))
 
 
-def not_evaluated_error(model: str, rule: Rule, error: Exception) -> ConfigError:
-    """Return the error for a rule that Spark cannot evaluate, at all or on the values of the rows.
+def not_evaluated_error(model: str, rule: Rule, reason: str) -> ConfigError:
+    """Return the error for a rule that cannot be evaluated, at all or on the values of the rows.
 
     Args:
         model: The model's name.
         rule: The rule.
-        error: Spark's error.
+        reason: Why, such as the first line of Spark's error.
     """
     return ConfigError(
-        f"{model}'s expectation {rule.name} cannot be evaluated: {first_line(error)}",
+        f"{model}'s expectation {rule.name} cannot be evaluated: {reason}",
         expected=f"a condition on the model's columns, their types and values: {rule.description}",
         next_step="correct it in pipeline.yml, with try_cast or try_divide if some values do not fit; the table is"
         " unchanged",

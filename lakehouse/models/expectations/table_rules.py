@@ -12,10 +12,12 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config.ddl import quote_identifier
-from lakehouse.errors import ConfigError
 from lakehouse.lake.cached_rows import CachedRows, filter_to_ranges
+from lakehouse.models.expectations.row_rules import not_evaluated_error
 from lakehouse.models.sql.rules import Rule
 from lakehouse.text import counted
+
+_READ_AS_TIMES = (T.DatetimeType, T.StringType, T.NumericType)  # what Spark casts to a time
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class ResultingTable:
     """A table as a refresh would leave it.
 
     Attributes:
+        model: The model's name.
         current: The table's rows before the refresh; None if there is no table.
         rows: The rows of the refresh that are not rejected.
         row_count: How many these are.
@@ -46,6 +49,7 @@ class ResultingTable:
         as_of: The time of the newest accepted snapshot.
     """
 
+    model: str
     current: DataFrame | None
     rows: DataFrame
     row_count: int
@@ -124,7 +128,10 @@ class ResultingTable:
     def _evaluate_freshness(self, rule: Rule) -> TableRuleOutcome:
         fresh = rule.spec.freshness
         assert fresh is not None
-        _require_time(self.rows, fresh.column, rule)
+        data_type = self.rows.select(quote_identifier(fresh.column)).schema[0].dataType
+        if not isinstance(data_type, _READ_AS_TIMES):
+            found = f"{fresh.column} is {data_type.simpleString().upper()}, and no time"
+            raise not_evaluated_error(self.model, rule, found)
         oldest_allowed = self.as_of - fresh.within
         newest = _newest_time(self.rows, fresh.column)
         if newest is None or newest < oldest_allowed:  # else the other rows need not be read
@@ -138,16 +145,6 @@ def _join_keys(table: DataFrame, keys: CachedRows, how: str) -> DataFrame:
     columns = [quote_identifier(name) for name in keys.rows.columns]
     same = [F.col(f"c.{column}").eqNullSafe(F.col(f"t.{column}")) for column in columns]
     return table.alias("c").join(keys.rows.alias("t"), on=reduce(Column.__and__, same), how=how)
-
-
-def _require_time(rows: DataFrame, column: str, rule: Rule) -> None:
-    """Raise if a column has no times, and nothing that Spark reads as one."""
-    data_type = rows.select(quote_identifier(column)).schema[0].dataType
-    if not isinstance(data_type, (T.DatetimeType, T.StringType, T.NumericType)):
-        raise ConfigError(
-            f"the expectation {rule.name} cannot be evaluated: {column} is {data_type.simpleString().upper()}",
-            expected="a column with times for `freshness`: DATE, TIMESTAMP or TIMESTAMP_NTZ",
-        )
 
 
 def _newest_time(rows: DataFrame, column: str) -> datetime | None:

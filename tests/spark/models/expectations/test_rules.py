@@ -71,7 +71,7 @@ def resulting(
 ) -> ResultingTable:
     keys = None if affected is None else cache_rows(spark, local_frame(spark, "id INT", [(key,) for key in affected]))
     cached: CachedRows = cache_rows(spark, new_rows)
-    return ResultingTable(table, cached.rows, new_rows.count(), keys, cached.local_rows, AS_OF)
+    return ResultingTable("silver.m", table, cached.rows, new_rows.count(), keys, cached.local_rows, AS_OF)
 
 
 TABLE = [(1, 5, "x", "2025-01-01"), (2, 6, None, "2025-01-01"), (3, 7, None, "2025-01-01")]
@@ -151,8 +151,10 @@ def test_freshness_of_what_is_no_time_is_refused(small: SparkSession, value: str
     rule, table = parse_rule(freshness={"column": "v", "within": "1d"}), rows(small, *TABLE)
     made = table.selectExpr("*", f"{value} AS v")
 
-    with pytest.raises(ConfigError, match=f"{rule.name} cannot be evaluated: v is "):
-        ResultingTable(None, made, 1, None, None, AS_OF).evaluate(rule, 0)
+    with pytest.raises(
+        ConfigError, match=f"silver.m's expectation {rule.name} cannot be evaluated: v is .*, and no time"
+    ):
+        ResultingTable("silver.m", None, made, 1, None, None, AS_OF).evaluate(rule, 0)
 
 
 def test_a_row_with_another_key_may_be_the_newest(small: SparkSession) -> None:
