@@ -120,7 +120,7 @@ def to_lakehouse_error(error: BaseException, verbose: bool = False) -> Lakehouse
             expected="the packages of conf/spark-s3.conf, for a lake on s3a://",
             next_step="spark-submit --load-spark-defaults --properties-file conf/spark-s3.conf jobs/run.py PIPELINE",
         )
-    if any(map(_is_of_dead_jvm, _with_handled(error))):
+    if _has_jvm_ended(error):
         return InfrastructureError(
             "the JVM of Spark has ended in the middle of the command",
             expected="a JVM with enough memory: a single value of hundreds of megabytes needs more than the default",
@@ -178,6 +178,10 @@ def _with_handled(error: BaseException) -> Iterator[BaseException]:
         found = found.__cause__ or found.__context__
 
 
+def _has_jvm_ended(error: BaseException) -> bool:
+    return any(map(_is_of_dead_jvm, _with_handled(error)))
+
+
 def _is_of_dead_jvm(error: BaseException) -> bool:
     if isinstance(error, ConnectionError):  # of a socket of Py4J, and not of a server or a store
         frames = traceback.walk_tb(error.__traceback__)
@@ -208,7 +212,12 @@ def _environment_line(error: BaseException) -> str:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Return whether the network failed, or a store that had too many requests: another attempt may succeed."""
+    """Return whether the network failed, or a store that had too many requests: another attempt may succeed.
+
+    A JVM that has ended refuses connections, too, and does so for ever.
+    """
+    if _has_jvm_ended(error):
+        return False
     text = _full_text(error) + (_full_text(error.__cause__) if error.__cause__ else "")
     return any(message in text for message in _TRANSIENT_MESSAGES) and not _FORBIDDEN_REQUEST.search(text)
 

@@ -76,16 +76,20 @@ def test_an_environment_failure_is_an_infrastructure_error(error: Exception) -> 
     assert mapped.next_step
 
 
-def test_a_jvm_that_has_ended_is_named_by_whatever_py4j_raises() -> None:
+def error_of_ended_jvm() -> Exception:
+    """Return the error of Py4J if nobody listens at the JVM's port any more."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     gateway = GatewayProperty(auto_field=False, pool=None)
     connection = ClientServerConnection(JavaParameters(port=port), PythonParameters(), gateway, None)
-    with pytest.raises(ConnectionRefusedError) as refused:
+    with pytest.raises(ConnectionRefusedError, match="Connection refused") as refused:
         connection.connect_to_java_server()
+    return refused.value
 
-    error = to_lakehouse_error(refused.value)
+
+def test_a_jvm_that_has_ended_is_named_by_whatever_py4j_raises() -> None:
+    error = to_lakehouse_error(error_of_ended_jvm())
 
     assert isinstance(error, InfrastructureError)
     assert error.found == "the JVM of Spark has ended in the middle of the command"
@@ -201,10 +205,13 @@ def test_a_network_failure_is_retried_twice_and_any_other_is_not(monkeypatch: py
     transient = InfrastructureError("change set 2 of items holds 0 rows that can be read")
     transient.__cause__ = Exception(FROM_PY4J.format(cause="java.net.SocketException: Connection reset"))
 
+    refused = error_of_ended_jvm()
+
     for failures, raises, expected_calls in (
         ([transient] * 2, False, 3),
         ([transient] * 3, True, 3),
         ([ValueError()], True, 1),
+        ([refused], True, 1),
     ):
         remaining, calls = list(failures), []
 
