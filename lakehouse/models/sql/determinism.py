@@ -55,11 +55,12 @@ def require_deterministic(model: str, query: exp.Expr, tokens: list[Token], wher
         expected = "a vector from the inputs: aes_encrypt(x, key, 'GCM', 'DEFAULT', iv); or mode 'ECB', which has none"
     for call in query.find_all(exp.Bracket):
         if _reads_foreign_memory(call):
+            line = next(token.line for token in tokens if token.text == str(-_LEAST_INT))
             raise ConfigError(
                 f"{model} uses element_at({call.this.sql('spark')}, {_LEAST_INT}), at which Spark reads memory outside"
                 " of the array: another value each time, or the JVM ends",
                 expected="another index: no array has this one; for a map: x[key]",
-                where=where,
+                where=f"{where}:{line}",
             )
     if found:
         raise ConfigError(

@@ -444,6 +444,7 @@ def test_the_error_names_the_function_and_its_line() -> None:
 
     assert "Rand" in refused.found
     assert refused.where == "silver/m.sql:3"
+    assert refusal(f"SELECT t.id,\n element_at(t.v,\n -2147483648) AS v {T}", "id").where == "silver/m.sql:3"
 
 
 def test_the_same_words_in_names_strings_and_comments_are_accepted() -> None:
