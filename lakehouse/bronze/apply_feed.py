@@ -163,31 +163,22 @@ def apply_batch(
     if computed is not None and computed.is_of(table, entry):
         written = _write_few(table, computed.rows, computed.schema, target, progress)
     else:
-        written = _compare_and_write(table, before, entry, is_replacement, target, progress)
+        compared = _compare(table, before, entry, is_replacement)
+        written = _write(table, compared, target, progress, entry.changed_rows <= table.tuning.local_rows)
     if not written.committed:  # so that the next run does not compare again
         delta.record_progress(table.spark, table.bronze, progress)
     return written
 
 
-def _compare_and_write(
-    table: TableRef,
-    before: list[LedgerEntry],
-    entry: LedgerEntry,
-    is_replacement: bool,
-    target: MergeTarget,
-    progress: Mapping[str, Any],
-) -> WriteResult:
-    """Compute the changes of a batch from the events in raw, and write them."""
+def _compare(table: TableRef, before: list[LedgerEntry], entry: LedgerEntry, is_replacement: bool) -> DataFrame:
+    """Return the changes of a batch in bronze, computed from the events in raw."""
     feed_events.prepare_for(table, [*before, entry])
     events, batch = feed_events.read(table, [entry]), Batch(entry.sequence or 0, entry.snapshot_time)
     overlapping = None if is_replacement else _overlapping(table, before, entry)
     is_corrected = feed_events.has_marks([entry])
-    compared = compare_batch(
+    return compare_batch(
         table, before, events, batch, None, is_corrected, all_keys=is_replacement, overlapping=overlapping
     )
-    if not delta.exists(table.spark, table.bronze):
-        return merge_to_match(target, compared.select(*_columns(table)), progress)
-    return _write(table, compared, target, progress, entry.changed_rows <= table.tuning.local_rows)
 
 
 def _overlapping(table: TableRef, before: list[LedgerEntry], entry: LedgerEntry) -> list[LedgerEntry] | None:
@@ -227,6 +218,8 @@ def _write(
     table: TableRef, compared: DataFrame, target: MergeTarget, progress: Mapping[str, Any], expect_few: bool
 ) -> WriteResult:
     """Write the difference; few rows are collected at once, and so computed once."""
+    if not delta.exists(table.spark, table.bronze):  # all of them are inserts
+        return merge_to_match(target, compared.select(*_columns(table)), progress)
     changes = changed_rows(compared, table)
     if expect_few and (local := collect_few(changes, table.tuning.local_rows)) is not None:
         return _write_few(table, local, changes.schema, target, progress)
