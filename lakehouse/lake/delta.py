@@ -320,6 +320,18 @@ def commit_metadata(spark: SparkSession, progress: Mapping[str, Any]) -> Iterato
         spark.conf.unset(_USER_METADATA)
 
 
+def optimize(spark: SparkSession, address: str, below: int) -> None:
+    """Write the rows of small files to larger ones (OPTIMIZE), in a commit that changes no row.
+
+    Args:
+        spark: A session that nobody else uses: the size is one of its settings.
+        address: The table's address.
+        below: The size in bytes below which a file is rewritten.
+    """
+    spark.conf.set("spark.databricks.delta.optimize.minFileSize", below)
+    table(spark, address).optimize().executeCompaction()
+
+
 def record_progress(spark: SparkSession, address: str, progress: Mapping[str, Any]) -> None:
     """Record progress that changes no row, by a commit of metadata alone."""
     with commit_metadata(spark, progress):

@@ -8,7 +8,8 @@
 6. gold      the changes of silver                           -> gold
 7. publish   the changes of the published tables             -> PostgreSQL, if the pipeline publishes
 8. expire    once a day: remove old files and versions by `retention`
-9. Write the clean mark and the run record, and notify `on_failure` if the run failed.
+9. compact   at most four tables that have come to many small files (`compaction.py`)
+10. Write the clean mark and the run record, and notify `on_failure` if the run failed.
 
 If a stage failed because files of a table were lost, the table is repaired and the stages run once more (`repair.py`).
 All tables and models are attempted. Each has an `Outcome`, and the exit code is the worst of theirs.
@@ -33,6 +34,7 @@ from lakehouse.failpoints import failpoint
 from lakehouse.models import file_order
 from lakehouse.models.sql.determinism import NEWEST_SNAPSHOT
 from lakehouse.runner import expiring, missing_keys, publishing, repair, up_to_date
+from lakehouse.runner.compaction import compact_written
 from lakehouse.runner.context import Run, lock_lake, open_run, record_run, run_in_parallel, save_record
 from lakehouse.runner.expiring import EXPIRE
 from lakehouse.runner.outcome import FAILED, WAITING, Outcome, Report
@@ -90,6 +92,7 @@ def run_stages(run: Run, stages: Iterable[str]) -> Report:
         _run_in_order(run, report, work)
         if again := repair.repair_failed(run, report, work.stages):
             _run_in_order(run, report, replace(work, stages=again, only_source_can_change=False))
+        report.outcomes += compact_written(run, report)
         if work.inputs is not None and report.code == ExitCode.OK and not report.stopped_before:
             if "extract" in work.stages:
                 standing = {o.name: o.note for o in report.outcomes if o.stage == "extract" and o.note}

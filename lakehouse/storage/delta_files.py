@@ -32,6 +32,7 @@ _FEATURES_BY_VERSION: Mapping[int, frozenset[str]] = {
 }
 _PARTS_OF_A_FILE = ("path", "size", "modificationTime", "stats", "tags", "deletionVector")
 _COLUMN_MAPPING = "delta.columnMapping.mode"
+_MAX_CHECKPOINT_ROWS = 100_000  # of a log that the driver reads: a tenth of a second
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
 
 Action = Mapping[str, Any]
@@ -196,10 +197,14 @@ def _replay(table: StorePath, version: int, max_files: int) -> list[Action]:
 
         with log_file(table / "_delta_log", start, "checkpoint.parquet").open("rb") as file:
             checkpoint = pq.ParquetFile(file)
-            if checkpoint.metadata.num_rows > 4 * max_files:
+            if checkpoint.metadata.num_rows > _MAX_CHECKPOINT_ROWS:
                 raise _NeedsSparkError
-            rows = checkpoint.read(columns=["protocol", "metaData", "add"]).to_pylist()
-        actions += [{kind: value} for row in rows for kind, value in row.items() if value is not None]
+            rows = checkpoint.read(columns=["protocol", "metaData", "add"])
+        # Of a table that is written often, most rows are about files that were removed in the last week.
+        columns = {name: rows.column(name).drop_null() for name in rows.column_names}
+        if len(columns["add"]) > 4 * max_files:
+            raise _NeedsSparkError
+        actions += [{name: value} for name, column in columns.items() for value in column.to_pylist()]
     for _, commit in _read_commits(table, start + 1, version):
         actions += commit
     return actions

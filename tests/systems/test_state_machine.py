@@ -25,7 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from pyspark.sql import SparkSession
 from shop_reference import Event, Folder, Reference
 
-from lakehouse.storage import lock
+from lakehouse.storage import lock, small_files
 from lakehouse.storage.paths import Lake
 
 SEQUENCES, SEED = int(os.environ.get("LAKEHOUSE_SEQUENCES", "0")), os.environ.get("LAKEHOUSE_SEED")
@@ -292,6 +292,7 @@ def test_any_sequence_ends_where_plain_python_ends(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sequences").mkdir()
+    monkeypatch.setattr(small_files, "MANY", 5)
     new_project(tmp_path / "template")
     monkeypatch.setattr(Lives, "spark", spark, raising=False)
     monkeypatch.setattr(Lives, "template", tmp_path / "template", raising=False)

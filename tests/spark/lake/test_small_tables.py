@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import math
 import os
 import random
@@ -16,16 +17,20 @@ from threading import Event
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import types as T
 
 from lakehouse.config.tuning import Tuning
 from lakehouse.lake import delta, ledger, local_diff, local_writer, small_tables
 from lakehouse.lake.cached_rows import CachedRows
 from lakehouse.lake.merge import ACTION, MergeTarget, WriteResult, merge_to_match, row_actions
 from lakehouse.spark.session import isolated_session, local_frame, local_rows
-from lakehouse.storage import delta_log
+from lakehouse.storage import delta_files, delta_log
 from lakehouse.storage.paths import Lake
+from lakehouse.storage.small_files import count_small_files
 
 SEED = os.environ.get("LAKEHOUSE_SEED")  # set by make test-random; else always the same tables
 SEEDS = range(int(SEED), int(SEED) + 5) if SEED else range(1)
@@ -263,6 +268,8 @@ def test_the_ledger_is_read_in_the_order_of_its_commits(
             if n % 3 == 0:  # as on a cluster: Spark writes the rows
                 patch.setattr(local_writer, "append", lambda *_: False)
             ledger.append(spark, lake, entry)
+    delta.optimize(isolated_session(spark), lake.ledger_table, 1 << 20)
+    assert count_small_files(Path(lake.ledger_table)) == 1
     if is_tracked:
         rows = ledger.read_rows(spark, lake).select("sequence", "_metadata.row_id", "_metadata.row_commit_version")
         assert sorted(map(tuple, rows.collect())) == [(n + 1, n, n + 1) for n in range(12)]
@@ -306,6 +313,21 @@ def test_rows_of_the_ledger_stay_in_order_if_the_clock_is_set_back_and_if_the_la
     assert [e.sequence for e in ledger.read_histories(spark, lake, ["items"])["items"].entries] == [1, 2, 3, 4, 5]
     versions = ledger.read_rows(spark, lake).select("sequence", "_metadata.row_commit_version").collect()
     assert len({row.row_commit_version for row in versions if row.sequence > 2}) == 3
+
+
+def test_the_log_of_a_table_of_which_many_files_were_removed_is_read(tmp_path: Path) -> None:
+    table, rows = str(tmp_path / "table"), pa.table({"k": pa.array([1], pa.int32())})
+    assert local_writer.create(table, rows, T.StructType([T.StructField("k", T.IntegerType())]), {})
+    now = int(dt.datetime.now().timestamp() * 1000)
+    removed = [{"path": f"{n}.parquet", "deletionTimestamp": now, "dataChange": True} for n in range(3000)]
+    commit = [{"commitInfo": {"timestamp": now, "operation": "DELETE"}}, *({"remove": each} for each in removed)]
+    log = tmp_path / "table/_delta_log"
+    (log / f"{1:020d}.json").write_text("".join(json.dumps(action) + "\n" for action in commit))
+    DeltaTable(table).create_checkpoint()
+    assert pq.read_metadata(log / f"{1:020d}.checkpoint.parquet").num_rows > 3000
+    assert local_writer.append(table, rows)
+    found = delta_files.list_files(tmp_path / "table", 2)
+    assert found and len(found.files) == 2
 
 
 def test_tables_that_decide_at_the_same_time_share_a_commit(
