@@ -25,7 +25,7 @@ PARTS = (
     ("run", "first", "spark", "backlog", "expire", "delta", "late"),
     ("loyalty", "stream", "forget", "again", "replay", "reset", "retype"),
 )
-_WARM_SHARES = (0.645, 0.355)  # of the parts: the second one has the kills, too
+_WARM_SHARES = (0.67, 0.33)  # of the parts: the second one has the kills, too
 # Every fifteenth lake is verified too, and every fifth after a kill: the others are equal to one that is.
 _VERIFIED, _VERIFIED_KILLS = 15, 5
 

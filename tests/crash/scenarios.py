@@ -9,7 +9,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from helpers import LakeFiles, Project
@@ -72,6 +74,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gold.events": ("SELECT e.a AS a, COUNT(*) AS events FROM bronze.events AS e GROUP BY e.a", {}),
 }
 OF_ITEMS = {name: MODELS[name] for name in ("silver.items", "gold.notes")}
+_FOLDERS: list[TemporaryDirectory[str]] = []  # removed when the process ends
 INCREMENTAL = {"full_refresh_below_bytes": 0, "full_refresh_share": 1}
 
 
@@ -177,7 +180,15 @@ def _backlog(folder: Path) -> Project:
 
 
 def _accepted(folder: Path, days: tuple[int, ...] = (1, 2, 4)) -> Project:
-    project = _items_only(folder)
+    return _accepted_once(days).copy(folder)
+
+
+@lru_cache
+def _accepted_once(days: tuple[int, ...]) -> Project:
+    """Take snapshots one by one, in a folder of this process that several scenarios copy."""
+    folder = TemporaryDirectory(prefix="crash")
+    _FOLDERS.append(folder)
+    project = _items_only(Path(folder.name, "shop"))
     for day in days:
         _deliver(project, day)
         _run(project)
