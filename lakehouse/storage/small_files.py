@@ -18,5 +18,6 @@ def count_small_files(table: StorePath) -> int:
     Args:
         table: The folder of the table.
     """
-    files = list_files(table, newest_version(table), with_vectors=True, max_files=_MAX_FILES)
+    version = newest_version(table)
+    files = list_files(table, version, with_vectors=True, max_files=_MAX_FILES) if version >= 0 else None
     return sum(file.size < SMALL_BYTES for file in files.files) if files else 0
