@@ -241,7 +241,7 @@ class Dialect:
         return records - self.has_header
 
     def line_numbers(self, path: StorePath, wanted: Set[tuple[str, ...]], width: int) -> dict[tuple[str, ...], int]:
-        """Return the line on which each of these records first begins.
+        """Return the line on which each of these records first begins, as far as Python reads the file as Spark does.
 
         Args:
             path: The file.
@@ -253,11 +253,14 @@ class Dialect:
         with self.open_text(path) as file:
             reader = self._reader(file)
             begins = 1
-            for record in reader:
-                fields = tuple(map(self._normalize_field, (record + [""] * width)[:width]))
-                if fields in as_wanted:
-                    numbers.setdefault(as_wanted[fields], begins)
-                begins = reader.line_num + 1
+            try:
+                for record in reader:
+                    fields = tuple(map(self._normalize_field, (record + [""] * width)[:width]))
+                    if fields in as_wanted:
+                        numbers.setdefault(as_wanted[fields], begins)
+                    begins = reader.line_num + 1
+            except csv.Error:  # an escape outside quotes, at the end of the file: to Spark it is plain text
+                pass
         return numbers
 
     def _normalize_field(self, field: str) -> str:

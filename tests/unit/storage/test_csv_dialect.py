@@ -225,3 +225,9 @@ def test_lines_are_those_of_the_dialect(write: Write) -> None:
     file = write("preço;nome\n1;ã\n".encode("latin-1"))
 
     assert lines(file, ("1", "ã"), sep=";", encoding="ISO-8859-1") == {("1", "ã"): 2}
+
+
+def test_an_escape_outside_quotes_at_the_end_leaves_the_lines_before_it(write: Write) -> None:
+    file = write("id,nome\nx,1\ny,2\\")
+
+    assert lines(file, ("x", "1"), ("y", "2\\"), escape="\\") == {("x", "1"): 2}
