@@ -30,6 +30,7 @@ from lakehouse.lake.merge import (
     MergeTarget,
     WriteResult,
     create_from_batches,
+    delete_doubled,
     merge_batches,
     merge_changes,
     merge_to_match,
@@ -382,6 +383,7 @@ def _repair(
     target = _target(table, snapshot_bytes >= table.tuning.large_snapshot_bytes, replace)
     # This key distinguishes the commit from one that applies a change set: the recorded sequence is the same.
     marked = progress | {REPAIR_REASON_KEY: reason}
+    delete_doubled(target)
     if table.config.feed:
         with feed_events.conditions_computed(table.lake.spark_path("raw/cdc")):
             written = apply_feed.repair(table, history.accepted, target, marked)

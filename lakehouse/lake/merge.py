@@ -146,6 +146,28 @@ def merge_to_match(
     return _compare_and_merge(target, wanted.rows, progress, affected, expect_few)
 
 
+def delete_doubled(target: MergeTarget) -> None:
+    """Delete the rows of each key that more than one row has: another writer put them there, and MERGE goes by keys.
+
+    This is a commit without progress, so that the table counts as changed by others until it is made equal to the rows
+    that it is to have, all of them.
+
+    Args:
+        target: The table; nothing is done if it does not exist, or lacks one of the keys.
+    """
+    if not delta.exists(target.spark, target.address):
+        return
+    stored = delta.schema(target.spark, target.address).names
+    keys = stored_names(target.keys, stored)
+    if not {*keys} <= {*stored}:
+        return
+    rows = delta.read(target.spark, target.address).groupBy(*map(quote_identifier, keys))
+    doubled = rows.count().where("count > 1").select(*map(quote_identifier, keys))
+    if not doubled.isEmpty():
+        table = delta.table(target.spark, target.address).alias("t")
+        table.merge(doubled.alias("s"), _keys_match("t", "s", keys)).whenMatchedDelete().execute()
+
+
 def _with_stored_names(cached: CachedRows, stored: T.StructType) -> CachedRows:
     """Return rows with the column names of a table, where these differ in case only."""
     names = stored_names(cached.rows.columns, stored.names)

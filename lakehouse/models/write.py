@@ -12,7 +12,7 @@ from lakehouse.errors import DataRefused
 from lakehouse.failpoints import failpoint
 from lakehouse.lake import delta
 from lakehouse.lake.cached_rows import CachedRows
-from lakehouse.lake.merge import MergeTarget, WriteResult, merge_to_match
+from lakehouse.lake.merge import MergeTarget, WriteResult, delete_doubled, merge_to_match
 from lakehouse.models import expectations
 from lakehouse.models.expectations import RuleResult
 from lakehouse.models.model import Model, RefreshContext
@@ -112,6 +112,8 @@ def _merge(
         rebuild=f"{layer} PIPELINE {name} --full-refresh",
     )
     failpoint("before_model", context.model.name)
+    if context.target_version is not None and context.recorded_state is None:  # another writer changed its rows
+        delete_doubled(target)
     written = merge_to_match(target, rows, state, computed.affected_keys, computed.expect_few)
     failpoint("after_model", context.model.name)
     if not written.committed:

@@ -113,6 +113,9 @@ def test_a_bronze_rewritten_with_the_same_rows_changes_nothing(
         ("bronze/items", "UPDATE {} SET qty = 0 WHERE note = 'x'"),
         ("silver/items", "DELETE FROM {} WHERE note = 'x'"),
         ("gold/notes", "DELETE FROM {} WHERE note = 'x'"),
+        ("bronze/items", "INSERT INTO {0} SELECT * FROM {0} WHERE note = 'x'"),
+        ("silver/items", "INSERT INTO {} VALUES ('zz', 1, 'x'), ('zz', 2, 'x'), ('a', 1, 'x'), ('b', 0, 'y')"),
+        ("gold/notes", "INSERT INTO {0} SELECT * FROM {0}"),
     ],
 )
 def test_a_table_changed_by_hand_is_repaired(
