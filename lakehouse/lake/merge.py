@@ -165,7 +165,8 @@ def delete_doubled(target: MergeTarget) -> None:
     doubled = rows.count().where("count > 1").select(*map(quote_identifier, keys))
     if not doubled.isEmpty():
         table = delta.table(target.spark, target.address).alias("t")
-        table.merge(doubled.alias("s"), _keys_match("t", "s", keys)).whenMatchedDelete().execute()
+        with explain_refusal(target.spark, target.address):
+            table.merge(doubled.alias("s"), _keys_match("t", "s", keys)).whenMatchedDelete().execute()
 
 
 def _with_stored_names(cached: CachedRows, stored: T.StructType) -> CachedRows:
