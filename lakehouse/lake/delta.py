@@ -326,9 +326,10 @@ def optimize(spark: SparkSession, address: str, below: int) -> None:
     Args:
         spark: A session that nobody else uses: the size is one of its settings.
         address: The table's address.
-        below: The size in bytes below which a file is rewritten.
+        below: The size in bytes below which a file is rewritten; no other one is, however many of its rows are deleted.
     """
     spark.conf.set("spark.databricks.delta.optimize.minFileSize", below)
+    spark.conf.set("spark.databricks.delta.optimize.maxDeletedRowsRatio", 1)
     table(spark, address).optimize().executeCompaction()
 
 

@@ -7,8 +7,8 @@ from lakehouse.storage.delta_log import newest_version
 from lakehouse.storage.file_io import StorePath
 
 MANY = 100
-SMALL_BYTES = 16 << 20
-"""A file of this size or more is not written again: that costs more than to open it."""
+SMALL_BYTES = 128 << 10
+"""A file of this size or more stays as it is. One of a table that is sorted is larger: OPTIMIZE would mix its rows."""
 _MAX_FILES = 1 << 20  # of a lake that was made when nothing compacted
 
 

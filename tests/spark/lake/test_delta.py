@@ -10,8 +10,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse.lake import delta
-from lakehouse.spark.session import SPARK_ERRORS
+from lakehouse.spark.session import SPARK_ERRORS, isolated_session
 from lakehouse.storage import delta_log
+from lakehouse.storage.delta_files import DataFile
 
 PROGRESS = {"sequence": 7}
 
@@ -146,3 +147,36 @@ def test_a_table_that_exists_gets_columns_without_a_time_zone(spark: SparkSessio
         assert delta.schema(spark, table).simpleString() == rows.schema.simpleString()
         delta.append(table, rows)
         assert delta.read(spark, table).count() == 2
+
+
+def test_only_small_files_are_compacted_however_many_rows_of_others_are_deleted(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    table, session = str(tmp_path / "table"), isolated_session(spark)
+    for start in (0, 100_000):  # two files in the order of the rows
+        rows = spark.range(start, start + 100_000, numPartitions=1).selectExpr("id", "hash(id) AS v")
+        delta.create_or_append(spark, table, rows)
+    delta.enable_deletion_vectors(session, table)
+    delta.table(session, table).delete("id % 3 = 0")
+    large = {file.path for file in listed_files(table)}
+    for number in range(3):
+        delta.append(table, spark.range(number, number + 1).selectExpr("id", "0 AS v"))
+    before = content_of(spark, table)
+
+    delta.optimize(session, table, min(file.stat().st_size for file in large if isinstance(file, Path)))
+
+    assert len(large) == 2
+    assert large < {file.path for file in listed_files(table)}
+    assert len(listed_files(table)) == 3
+    assert content_of(spark, table) == before
+
+
+def listed_files(table: str) -> tuple[DataFile, ...]:
+    files = delta.data_files(table, with_vectors=True)
+    assert files
+    return files.listed.files
+
+
+def content_of(spark: SparkSession, table: str) -> tuple[int, int]:
+    row = delta.read(spark, table).selectExpr("count(*) AS rows", "sum(hash(id, v)) AS hashes").collect()[0]
+    return row["rows"], row["hashes"]
