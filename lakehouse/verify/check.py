@@ -13,6 +13,7 @@ from lakehouse.text import counted
 
 HOLDS, FAILED, NOT_CHECKABLE = "holds", "failed", "not checkable"
 _MAX_EXAMPLES = 3
+WEIGHT = "_cdc_weight"
 _BALANCE, _ACTUAL = "_cdc_balance", "_cdc_actual"
 _MISSING_FILE = ("FILE_NOT_EXIST", "FileNotFoundException")
 
@@ -64,15 +65,16 @@ class Claim:
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: its rows, and its name in messages."""
+    """One side of a comparison: its rows, and its name in messages.
+
+    A row counts once, or as often as its column `WEIGHT` says; a negative weight takes a row away.
+    """
 
     name: str
     rows: DataFrame
 
 
-def compare_rows(
-    claim: Claim, expected: Side, actual: Side, details: str = "", removed: DataFrame | None = None
-) -> Check:
+def compare_rows(claim: Claim, expected: Side, actual: Side, details: str = "") -> Check:
     """Check that two sides have the same rows, each the same number of times; columns are matched by their names.
 
     This is `exceptAll` in both directions in one pass: a balance for each row. NaN equals NaN and -0.0 equals 0.0.
@@ -82,15 +84,12 @@ def compare_rows(
         expected: The rows that should be there.
         actual: The rows that are there.
         details: Figures to add to the result if the claim holds.
-        removed: Rows to subtract from the expected ones first, each once.
     """
-    columns = expected.rows.columns
-    names, others = ({name.lower() for name in side.rows.columns} for side in (expected, actual))
+    columns = [name for name in expected.rows.columns if name != WEIGHT]
+    names, others = ({name.lower() for name in side.rows.columns} - {WEIGHT} for side in (expected, actual))
     if one_sided := sorted(names ^ others):
         return claim.fails(f"columns on one side only: {', '.join(one_sided)}")
     weighted = _with_balance(expected.rows, columns, 1, 0).unionByName(_with_balance(actual.rows, columns, -1, 1))
-    if removed is not None:
-        weighted = weighted.unionByName(_with_balance(removed, columns, -1, 0))
     balances = weighted.groupBy(*map(quoted_column, columns)).agg(
         F.sum(_BALANCE).alias(_BALANCE), F.sum(_ACTUAL).alias(_ACTUAL)
     )
@@ -110,7 +109,10 @@ def compare_rows(
 
 
 def _with_balance(rows: DataFrame, columns: list[str], balance: int, actual: int) -> DataFrame:
-    return rows.select(*map(quoted_column, columns), F.lit(balance).alias(_BALANCE), F.lit(actual).alias(_ACTUAL))
+    weight = F.col(WEIGHT) if WEIGHT in rows.columns else F.lit(1)
+    return rows.select(
+        *map(quoted_column, columns), (weight * balance).alias(_BALANCE), (weight * actual).alias(_ACTUAL)
+    )
 
 
 def quoted_column(name: str) -> Column:

@@ -17,7 +17,17 @@ from lakehouse.lake.cdc import DELETE, END_AT, MISSING_SINCE, SEQUENCES_KEY
 from lakehouse.storage import delta_damage
 from lakehouse.storage.delta_log import TableVersion
 from lakehouse.text import counted
-from lakehouse.verify.check import Check, Claim, Side, compare_rows, format_ranges, is_gone, quoted_column, to_json
+from lakehouse.verify.check import (
+    WEIGHT,
+    Check,
+    Claim,
+    Side,
+    compare_rows,
+    format_ranges,
+    is_gone,
+    quoted_column,
+    to_json,
+)
 from lakehouse.verify.checked_table import COUNT_BY_OPERATION, CheckedTable, has_commit
 from lakehouse.verify.log_summary import LogSummary, has_gap, summarize_log
 from lakehouse.verify.missing_keys import expected_row_writes
@@ -171,11 +181,13 @@ def _check_replay(claim: Claim, history: DeltaHistory) -> Check:
     def replay(start: int) -> Check:
         content = delta.read(spark, address, start)
         images = delta.read_change_feed(spark, address, start, version)
-        is_before = delta.is_before_image()
-        before, after = (images.where(condition).select(*columns) for condition in (is_before, ~is_before))
-        replayed = Side("the replay", after.unionByName(content, allowMissingColumns=True))
+        # The feed is read once: an image before a change takes a row away.
+        weight = F.when(delta.is_before_image(), -1).otherwise(1).alias(WEIGHT)
+        rows = images.select(*columns, weight).unionByName(
+            content.withColumn(WEIGHT, F.lit(1)), allowMissingColumns=True
+        )
         details = f"from version {start} to {version}"
-        return compare_rows(claim, replayed, Side("bronze", bronze), details, removed=before)
+        return compare_rows(claim, Side("the replay", rows), Side("bronze", bronze), details)
 
     return history.read_from_earliest(history.last_write, replay) or claim.not_checkable(history.unreadable_reason)
 
