@@ -538,5 +538,6 @@ def assert_law(folder: Path, *names: str, tuning: dict[str, int] | None = None) 
     assert project.run().code == 0
     assert project("bronze").code == 0
     assert project.versions() == versions
-    checks = project("verify")
-    assert checks.code == 0, [c for c in checks.document["checks"] if c["result"] != "holds"]
+    if tuning is None:  # else the lake is the same
+        checks = project("verify")
+        assert checks.code == 0, [c for c in checks.document["checks"] if c["result"] != "holds"]

@@ -20,6 +20,7 @@ import pytest
 from helpers import Project
 from shop import FIRST, GOLD_AFTER_THIRD, MODELS, SECOND, SNAPSHOTS, THIRD, lake_content
 
+from lakehouse.spark.class_archive import SWITCH
 from lakehouse.spark.engine.files import Engine, EngineFolder
 from lakehouse.storage.processes import Process
 
@@ -33,7 +34,8 @@ class Terminal:
 
     def __init__(self, cache: Path) -> None:
         self.folder = EngineFolder(cache / "lakehouse/engines")
-        self.environment = os.environ | {"XDG_CACHE_HOME": str(cache), "LAKEHOUSE_ENGINE": "on"}
+        # Without an archive of classes, which would be written for this cache alone.
+        self.environment = os.environ | {"XDG_CACHE_HOME": str(cache), "LAKEHOUSE_ENGINE": "on", SWITCH: "off"}
 
     def start(self, *words: str, **variables: str) -> subprocess.Popen[str]:
         command = [sys.executable, *words]

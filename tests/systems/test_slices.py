@@ -104,7 +104,7 @@ def test_snapshots_of_slices_give_what_the_model_gives_at_every_time(tmp_path: P
                     continue
                 assert (entry["status"], nonzero_counts(entry)) == ("accepted", dict(result.diff.counts)), (name, entry)
             assert _current(project, name) == timeline.state
-            for at in rng.sample(range(SNAPSHOTS), 3):
+            for at in rng.sample(range(SNAPSHOTS - 1), 3 if SEED else 1):
                 query = f"SELECT id, uf, qty FROM bronze.{name}"
                 found = project("sql", query, "--at", times[at].isoformat()).document["rows"]
                 assert _state(found) == states[name][at], (name, at)

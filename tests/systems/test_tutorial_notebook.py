@@ -12,6 +12,7 @@ from nbclient import NotebookClient
 from transcript import assert_lines_in_order
 
 from lakehouse.cli import main
+from lakehouse.spark.class_archive import SWITCH
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "tutorial.ipynb"
 
@@ -19,6 +20,7 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "tutorial.ipynb"
 def test_the_tutorial_runs_as_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIRST_LAKE", str(tmp_path / "first-lake"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # an engine of its own, which is stopped below
+    monkeypatch.setenv(SWITCH, "off")  # no archive of classes for this cache alone
     monkeypatch.setenv("LAKEHOUSE_ENGINE", "on")
     monkeypatch.delenv("LAKE_ROOT", raising=False)
     book = nbformat.read(NOTEBOOK, as_version=4)

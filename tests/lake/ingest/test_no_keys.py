@@ -178,10 +178,6 @@ def test_rows_are_forgotten_by_a_value_or_by_their_hash(tmp_path: Path, monkeypa
     landed = [(project.lake / "landing" / "rows" / f"2025010{day}_000000" / "rows.csv").read_text() for day in (1, 2)]
     assert landed == [f"a,n,x\n{kept}mmperson,7,much\n", f"a,n,x\n{kept}"]
     assert {row["a"]: row["copies"] for row in project.rows("silver/copies")} == {"mmperson": 1, "": 1, None: 1}
-    checks = {(c["name"], c["what"]): c for c in project("verify").document["checks"]}
-    assert [check for check in checks.values() if check["result"] == "failed"] == []
-    same = "bronze = the last accepted snapshot"
-    assert {checks[name, same]["result"] for name in ("rows", "mails")} == {"holds"}
 
     # Later snapshots that have the rows are read without them, until they are accepted again.
     assert project("forget", "mails", "mail=m@x.org", "--lift").document["lifted"]
@@ -193,7 +189,8 @@ def test_rows_are_forgotten_by_a_value_or_by_their_hash(tmp_path: Path, monkeypa
     assert project.ledger("rows")[-1]["rows_read"] == 3
     checks = {(c["name"], c["what"]): c for c in project("verify").document["checks"]}
     assert [check for check in checks.values() if check["result"] == "failed"] == []
-    assert checks["rows", same]["result"] == "holds"
+    same = "bronze = the last accepted snapshot"
+    assert {checks[name, same]["result"] for name in ("rows", "mails")} == {"holds"}
 
 
 def test_keys_all_can_be_switched_on_and_off(tmp_path: Path) -> None:
@@ -218,7 +215,6 @@ def test_keys_all_can_be_switched_on_and_off(tmp_path: Path) -> None:
         ("p", 1, 2),
         ("q", 3, 1),
     ]
-    assert [c for c in project("verify", "items").document["checks"] if c["result"] == "failed"] == []
 
     project.configure(keys=["a"])
     refused = project.run()

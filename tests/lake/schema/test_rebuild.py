@@ -152,12 +152,12 @@ def test_the_printed_command_takes_another_type_or_name_through_all_layers(tmp_p
         assert shop.rows(path) == other.rows(path), model
         assert pl.read_delta(str(shop.lake / path)).schema == pl.read_delta(str(other.lake / path)).schema, model
     assert shop.write_counts()["gold/count"] == writes["gold/count"]  # no row of it differs
-    for name in CASES:
-        for day in FIRST_DAYS:
-            then, wanted = (
-                lakehouse.time_travel(p.pipeline, name, day).drop("_cdc_sequence").collect() for p in (shop, other)
-            )
-            assert sorted(map(str, then)) == sorted(map(str, wanted)), (name, day)
+    for number, name in enumerate(CASES):
+        day = FIRST_DAYS[number % len(FIRST_DAYS)]
+        then, wanted = (
+            lakehouse.time_travel(p.pipeline, name, day).drop("_cdc_sequence").collect() for p in (shop, other)
+        )
+        assert sorted(map(str, then)) == sorted(map(str, wanted)), (name, day)
 
     versions = shop.versions()
     again = shop.run()
