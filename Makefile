@@ -97,6 +97,7 @@ bench: $(ENV) ## Measure both pipelines, a diff and a cube of 1 M rows, and stor
 	$(BIN)/python bench/changes.py --rows 1000000 --shares 0.01 --rounds 1
 	$(BIN)/python bench/sizes.py
 	$(BIN)/python bench/tables.py
+	$(BIN)/python bench/runs.py
 	$(BIN)/python bench/backlog.py
 	$(BIN)/python bench/models.py --rows 1000000
 	$(BIN)/python bench/storage.py --rows 1000000
